@@ -1,0 +1,10 @@
+//! The vocabulary both Peil programs share, and the only crate that knows the wire.
+//!
+//! Suggested reading order is the order below. Nothing here depends on the agent or the collector.
+
+pub mod ids;
+pub mod units;
+pub mod time;
+pub mod sample;
+pub mod plan;
+pub mod settings;
