@@ -1,1 +1,3 @@
-//! Story to come.
+//! The collector: IN, KEEP, JUDGE, DRIVE, TELL, TRUST. Suggested reading order is the order below.
+
+pub mod snapshot;
