@@ -73,7 +73,6 @@ impl CheckKind {
 
 /// One check as an agent gets it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct CheckDef {
     /// Number that stands in the samples.
     pub no: CheckNo,
@@ -139,11 +138,11 @@ pub fn split_address(address: &str) -> Option<(&str, u16)> {
     (!host.is_empty() && port != 0).then_some((host, port))
 }
 
-/// All checks of one agent, with a version that rises with every change.
+/// All checks of one agent.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
-    /// Rises with every change; the agent reports the one it runs.
+    /// Identifies the content; the agent reports the one it runs and gets another when they differ.
     pub version: u64,
     /// The checks.
     pub checks: Vec<CheckDef>,

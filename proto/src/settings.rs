@@ -394,6 +394,11 @@ impl<'m> Fields<'m> {
         self.mistakes.add(self.line, format!("{path} {what} at line {}", self.line));
     }
 
+    /// Looks at the value of `key` without taking it.
+    pub fn peek(&self, key: &str) -> Option<&Value> {
+        self.entries.iter().find(|entry| entry.key == key).map(|entry| &entry.node.value)
+    }
+
     /// Takes the value of `key`, if present. A JSON `null` is present: see [`Fields::take_some`].
     pub fn take(&mut self, key: &str) -> Option<Node> {
         self.asked.insert(key.to_owned());
