@@ -78,25 +78,26 @@ pub async fn run(def: &CheckDef, ctx: &ProbeContext) -> Observation {
 /// what only this host knows (can the URL be dialled, can the CA file be read). Empty when it can run.
 pub fn problems(def: &CheckDef, ctx: &ProbeContext) -> Vec<String> {
     let mut found = def.problems();
-    let ca_file = match &def.kind {
-        CheckKind::Http { url, ca_file, .. } => {
-            if let Err(why) = location::Location::parse(url) {
+    let (server_name, ca_file) = match &def.kind {
+        CheckKind::Http { url, ca_file, .. } => match location::Location::parse(url) {
+            Ok(location) => (location.secure.then_some(location.host), ca_file),
+            Err(why) => {
                 // Without the URL: it may hold the very password that is refused here.
                 found.push(format!("check {}: the url {why}", def.name));
+                (None, ca_file)
             }
-            ca_file
-        }
-        CheckKind::Tcp { .. } => &None,
+        },
+        CheckKind::Tcp { .. } => (None, &None),
         CheckKind::Tls { address, server_name, ca_file, .. } => {
-            let host = peil_proto::plan::split_address(address).map(|(host, _)| host);
-            if let Some(name) = server_name.as_deref().or(host)
-                && rustls::pki_types::ServerName::try_from(name).is_err()
-            {
-                found.push(format!("check {}: server name {name:?} is neither a DNS name nor an address", def.name));
-            }
-            ca_file
+            let host = || peil_proto::plan::split_address(address).map(|(host, _)| host.to_owned());
+            (server_name.clone().or_else(host), ca_file)
         }
     };
+    if let Some(name) = server_name
+        && rustls::pki_types::ServerName::try_from(name.as_str()).is_err()
+    {
+        found.push(format!("check {}: server name {name:?} is neither a DNS name nor an address", def.name));
+    }
     if let Some(path) = ca_file
         && let Err(error) = ctx.tls.trusting(Some(path))
     {

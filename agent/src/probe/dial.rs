@@ -101,15 +101,18 @@ pub(crate) async fn dial(
     deadline: Deadline,
     hop: &mut Hop,
 ) -> Result<Stream, Failure> {
+    // First what needs no network: a definition that cannot be carried out must not be taken for a target
+    // that is down.
+    let session = to.tls.as_ref().map(|wanted| Session::prepare(wanted, ctx)).transpose()?;
     let peer = resolve(to.host, to.port, ctx, deadline, hop).await?;
     hop.peer = Some(peer);
     if let Some(why) = ctx.addresses.refusal(peer.ip()) {
         return Err(Failure::during(Phase::Connect, FailureKind::Denied, format!("{}: {why}", peer.ip())));
     }
     let socket = connect(peer, deadline, hop).await?;
-    match &to.tls {
+    match session {
         None => Ok(Stream::Plain(socket)),
-        Some(wanted) => shake_hands(socket, wanted, ctx, deadline, hop).await,
+        Some(session) => session.shake_hands(socket, deadline, hop).await,
     }
 }
 
@@ -163,35 +166,40 @@ async fn connect(peer: SocketAddr, deadline: Deadline, hop: &mut Hop) -> Result<
     }
 }
 
-async fn shake_hands(
-    socket: TcpStream,
-    wanted: &TlsWanted<'_>,
-    ctx: &ProbeContext,
-    deadline: Deadline,
-    hop: &mut Hop,
-) -> Result<Stream, Failure> {
-    let Ok(server_name) = ServerName::try_from(wanted.server_name.to_owned()) else {
-        return Err(Failure::unusable(format!(
-            "server name {:?} is neither a DNS name nor an address",
-            wanted.server_name
-        )));
-    };
-    let trusted = ctx.tls.trusting(wanted.ca_file).map_err(TrustError::into_failure)?;
-    let recorder = Arc::new(Recorder::new(&trusted));
-    let connector = TlsConnector::from(Arc::new(trusted.config(&recorder, wanted.alpn)));
-    let (took, answer) = deadline.within(TLS_MAX, connector.connect(server_name, socket)).await;
-    hop.phases.tls = Some(took);
-    hop.tls = recorder.presented().map(|chain| TlsFacts::of_chain(wanted.server_name, chain));
-    let fail = |kind, text: String| Err(Failure::during(Phase::Tls, kind, text));
-    match answer {
-        Some(Ok(stream)) => {
-            if let Some(facts) = &mut hop.tls {
-                facts.note_agreed(stream.get_ref().1);
+/// A TLS session before its socket: one per connection.
+struct Session {
+    server_name: ServerName<'static>,
+    recorder: Arc<Recorder>,
+    connector: TlsConnector,
+}
+
+impl Session {
+    fn prepare(wanted: &TlsWanted<'_>, ctx: &ProbeContext) -> Result<Self, Failure> {
+        let name = wanted.server_name;
+        let server_name = ServerName::try_from(name.to_owned())
+            .map_err(|_| Failure::unusable(format!("server name {name:?} is neither a DNS name nor an address")))?;
+        let trusted = ctx.tls.trusting(wanted.ca_file).map_err(TrustError::into_failure)?;
+        let recorder = Arc::new(Recorder::new(&trusted));
+        let connector = TlsConnector::from(Arc::new(trusted.config(&recorder, wanted.alpn)));
+        Ok(Self { server_name, recorder, connector })
+    }
+
+    async fn shake_hands(self, socket: TcpStream, deadline: Deadline, hop: &mut Hop) -> Result<Stream, Failure> {
+        let name = self.server_name.to_str().into_owned();
+        let (took, answer) = deadline.within(TLS_MAX, self.connector.connect(self.server_name, socket)).await;
+        hop.phases.tls = Some(took);
+        hop.tls = self.recorder.presented().map(|chain| TlsFacts::of_chain(name, chain));
+        let fail = |kind, text: String| Err(Failure::during(Phase::Tls, kind, text));
+        match answer {
+            Some(Ok(stream)) => {
+                if let Some(facts) = &mut hop.tls {
+                    facts.note_agreed(stream.get_ref().1);
+                }
+                Ok(Stream::Tls(Box::new(stream)))
             }
-            Ok(Stream::Tls(Box::new(stream)))
+            Some(Err(error)) => fail(failure_kind_of_io(&error, FailureKind::Closed), error.to_string()),
+            None => fail(FailureKind::Timeout, "the TLS handshake did not end".to_owned()),
         }
-        Some(Err(error)) => fail(failure_kind_of_io(&error, FailureKind::Closed), error.to_string()),
-        None => fail(FailureKind::Timeout, "the TLS handshake did not end".to_owned()),
     }
 }
 

@@ -11,7 +11,7 @@ mod target;
 mod tcp;
 mod tls;
 
-use peil_agent::probe::{AddressPolicy, Observation, Phase, ProbeContext, run};
+use peil_agent::probe::{AddressPolicy, KINDS, Observation, Phase, ProbeContext, run};
 use peil_proto::ids::CheckNo;
 use peil_proto::plan::{CheckDef, CheckKind};
 use peil_proto::sample::{FailureKind, Outcome};
@@ -32,7 +32,11 @@ fn context() -> ProbeContext {
 }
 
 async fn probe(kind: CheckKind, timeout_ms: u32) -> Observation {
+    let promised = KINDS.iter().find(|known| known.name == kind.name()).expect("stands in the table").phases;
     let seen = run(&check(kind, timeout_ms), &context()).await;
+    for (phase, took) in Phase::ALL.iter().zip(seen.phases.to_array()) {
+        assert!(took.is_none() || promised.contains(phase), "{phase:?} is not a phase of this kind: {seen:?}");
+    }
     assert!(seen.detail.hops.len() <= 11, "never more than eleven connections");
     seen
 }

@@ -2,7 +2,7 @@
 
 use peil_agent::probe::{Phase, problems, run};
 use peil_proto::plan::CheckKind;
-use peil_proto::sample::{FailureKind, Outcome, State};
+use peil_proto::sample::{FailureKind, Outcome, Phases, State};
 
 use crate::target::{Target, closed_port};
 use crate::{PATIENT_MS, check, context, failure, get, probe};
@@ -95,6 +95,7 @@ async fn what_cannot_be_carried_out_is_unknown_and_named_before_it_runs() {
         tcp("nowhere"),
         get("http://user:secret@127.0.0.1/"),
         get("http://127.0.0.1:99999/"),
+        get(format!("https://127..0.1:{}/", target.address.port())),
         CheckKind::Tls { address: address.clone(), server_name: None, ca_file: missing, cert_days_min: None },
         CheckKind::Tls { address, server_name: Some("not a name".into()), ca_file: None, cert_days_min: None },
     ] {
@@ -104,6 +105,7 @@ async fn what_cannot_be_carried_out_is_unknown_and_named_before_it_runs() {
         assert!(!found[0].contains("secret"), "{found:?}");
         let seen = run(&def, &context()).await;
         assert_eq!(seen.outcome.state(), State::Unknown, "{seen:?}");
+        assert_eq!(seen.phases, Phases::default(), "nothing was tried");
     }
     assert_eq!(problems(&check(get("https://[::1]:8443/x?y"), 1_000), &context()), Vec::<String>::new());
 }
