@@ -1,7 +1,7 @@
 //! Certificates: what a server presented, and what was wrong with it.
 //!
 //! The usual verifier forgets a chain it refuses; for a monitor that chain is the evidence. So each
-//! connection gets a [`Recorder`] in front of rustls' own verifier: it notes the chain, then lets the real
+//! connection gets a `Recorder` in front of rustls' own verifier: it notes the chain, then lets the real
 //! one decide. Nothing is ever accepted that rustls would refuse, with one exception: a leaf that stands byte
 //! for byte in the operator's own CA file is trusted although it calls itself a CA (what
 //! `openssl req -x509` makes), while its dates and names are still checked.
@@ -62,6 +62,7 @@ impl ServerCertVerifier for Recorder {
         let verdict = self.trusted.verifier.verify_server_cert(leaf, intermediates, name, ocsp, now);
         match verdict {
             Err(rustls::Error::InvalidCertificate(CertificateError::Other(_))) if self.trusted.own.contains(leaf) => {
+                // rustls looks at the dates before most of what ends here, but promises no order.
                 facts::valid_at(leaf, now)?;
                 let parsed = rustls::server::ParsedCertificate::try_from(leaf)?;
                 rustls::client::verify_server_name(&parsed, name)?;

@@ -62,7 +62,7 @@ async fn one_line_tells_the_outcome_in_words() {
     let (status, out, _) = probe(&[&closed.to_string()]).await;
     assert_eq!(status, 1);
     assert!(out.contains("down, refused in phase connect") && out.lines().count() == 1, "{out}");
-    let (status, out, _) = probe(&["tcp://169.254.169.254:80"]).await;
+    let (status, out, _) = probe(&["tcp://169.254.213.7:9"]).await;
     assert_eq!(status, 1);
     assert!(out.contains("unknown, denied") && out.contains("says nothing about the target"), "{out}");
 }

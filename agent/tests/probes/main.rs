@@ -20,8 +20,8 @@ use peil_proto::time::WallClock;
 /// Long enough never to matter on a busy machine.
 const PATIENT_MS: u32 = 60_000;
 
-/// Short, for targets that never answer.
-const SHORT_MS: u32 = 300;
+/// Short, for targets that never answer; long enough that one that does has begun.
+const SHORT_MS: u32 = 1_000;
 
 fn check(kind: CheckKind, timeout_ms: u32) -> CheckDef {
     CheckDef { no: CheckNo(1), name: "probe".into(), interval_ms: 86_400_000, timeout_ms, kind }

@@ -150,6 +150,25 @@ mod tests {
         assert_eq!(facts.days_left(at("2026-04-01T00:00:01Z")), -1);
     }
 
+    #[test]
+    fn a_certificate_is_valid_from_its_first_to_its_last_second() {
+        let mut params = rcgen::CertificateParams::new(["a.test".to_owned()]).expect("params");
+        params.not_before = rcgen::date_time_ymd(2026, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2026, 4, 1);
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let der = params.self_signed(&key).expect("a certificate").der().clone();
+        let at = |text: &str| {
+            let millis = UtcTime::parse(text).expect("a time").0.unsigned_abs();
+            valid_at(&der, UnixTime::since_unix_epoch(std::time::Duration::from_millis(millis)))
+        };
+        assert_eq!(at("2025-12-31T23:59:59Z"), Err(CertificateError::NotValidYet.into()));
+        assert_eq!(at("2026-01-01T00:00:00Z"), Ok(()));
+        assert_eq!(at("2026-04-01T00:00:00Z"), Ok(()));
+        assert_eq!(at("2026-04-01T00:00:01Z"), Err(CertificateError::Expired.into()));
+        let junk = valid_at(&CertificateDer::from(vec![1]), UnixTime::since_unix_epoch(std::time::Duration::ZERO));
+        assert_eq!(junk, Err(CertificateError::BadEncoding.into()));
+    }
+
     proptest::proptest! {
         #[test]
         fn no_bytes_whatever_make_reading_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..512)) {
