@@ -1,1 +1,3 @@
-//! Story to come.
+//! The agent: schedule → probe → spool → uplink, with patch level and energy beside it.
+
+pub mod probe;
