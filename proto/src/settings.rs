@@ -161,7 +161,7 @@ impl Document {
     /// As [`Document::json`], for text that starts at line `first_line` of its file: one line of a
     /// JSON-lines file, whose mistakes then carry the number the user sees.
     pub fn json_at(text: &str, first_line: usize, mistakes: &Mistakes) -> Node {
-        let lines = Lines::new(text).from_line(first_line);
+        let lines = Lines::new(text).starting_at(first_line);
         let strict = jsonc_parser::ParseOptions {
             allow_comments: false,
             allow_loose_object_property_names: false,
@@ -204,7 +204,7 @@ impl Lines {
         Self { starts, before: 0 }
     }
 
-    fn from_line(self, first_line: usize) -> Self {
+    fn starting_at(self, first_line: usize) -> Self {
         Self { before: first_line.saturating_sub(1), ..self }
     }
 

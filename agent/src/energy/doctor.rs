@@ -27,26 +27,10 @@ pub fn longest_safe(zone: &Zone) -> Option<Millis> {
 /// The writer's.
 pub fn examine(settings: &Settings, out: &mut impl Write) -> io::Result<()> {
     let found = powercap::discover(&settings.sysfs_root);
-    let class = settings.sysfs_root.join(powercap::CLASS_DIR);
     let guest = procfs::is_guest(&settings.procfs_root);
+    let class = settings.sysfs_root.join(powercap::CLASS_DIR);
     writeln!(out, "Counters below {}: {}", class.display(), counted(found.zones.len(), "zone"))?;
-    let mut readable = Vec::new();
-    for zone in &found.zones {
-        let read = zone.read_uj();
-        let state = match &read {
-            Ok(uj) => format!("readable, {uj} uJ"),
-            Err(why) => why.to_string(),
-        };
-        let range = if zone.range_uj == 0 { "unknown".to_owned() } else { format!("{} uJ", zone.range_uj) };
-        let pmax_w = zone.pmax_mw / 1_000;
-        writeln!(out, "  {:<22} {state}; range {range}; at most {pmax_w} W; {}", zone.id, zone.dir.display())?;
-        if read == Err(Unreadable::Permission) {
-            writeln!(out, "  {:<22} remedy: {}", "", powercap::PERMISSION_HINT)?;
-        }
-        if read.is_ok() {
-            readable.push(zone.id.clone());
-        }
-    }
+    let readable = show_zones(&found.zones, out)?;
     let (zones, passed_over) = compose::candidates(found.zones, settings.psys);
     let usable: Vec<&Zone> = zones.iter().filter(|zone| readable.contains(&zone.id)).collect();
     let chosen = if guest == Some(true) { Vec::new() } else { choose(&usable, settings.psys) };
@@ -76,9 +60,31 @@ pub fn examine(settings: &Settings, out: &mut impl Write) -> io::Result<()> {
     let safe = zones.iter().filter_map(longest_safe).min();
     let sample = safe.map_or(settings.sample, |safe| safe.min(settings.sample));
     if let Some(safe) = safe {
-        writeln!(out, "Longest safe interval: {} ms; sampled every {sample} ms", safe)?;
+        writeln!(out, "Longest safe interval: {safe} ms; sampled every {sample} ms")?;
     }
     verdict(settings, &chosen, out)
+}
+
+/// One line per zone; returns the ids of those that can be read.
+fn show_zones(zones: &[Zone], out: &mut impl Write) -> io::Result<Vec<String>> {
+    let mut readable = Vec::new();
+    for zone in zones {
+        let read = zone.read_uj();
+        let state = match &read {
+            Ok(uj) => format!("readable, {uj} uJ"),
+            Err(why) => why.to_string(),
+        };
+        let range = if zone.range_uj == 0 { "unknown".to_owned() } else { format!("{} uJ", zone.range_uj) };
+        let pmax_w = zone.pmax_mw / 1_000;
+        writeln!(out, "  {:<22} {state}; range {range}; at most {pmax_w} W; {}", zone.id, zone.dir.display())?;
+        if read == Err(Unreadable::Permission) {
+            writeln!(out, "  {:<22} remedy: {}", "", powercap::PERMISSION_HINT)?;
+        }
+        if read.is_ok() {
+            readable.push(zone.id.clone());
+        }
+    }
+    Ok(readable)
 }
 
 fn verdict(settings: &Settings, chosen: &[&Zone], out: &mut impl Write) -> io::Result<()> {

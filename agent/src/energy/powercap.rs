@@ -34,9 +34,14 @@ const LIMIT_UW_MAX: u64 = 2_000_000_000;
 /// Where the kernel lists zones, below the sysfs root.
 pub const CLASS_DIR: &str = "class/powercap";
 
-/// What grants the agent's group the right to read. Shipped by the packages, opt-in at install.
-pub const PERMISSION_HINT: &str = "energy_uj is readable by root only: install the udev rule 70-peil-rapl.rules \
-     (chgrp peil, g+r) and run `udevadm trigger --subsystem-match=powercap`";
+/// What grants the agent's group, and nobody else, the right to read (the kernel keeps counters from
+/// others because their fine grain gives secrets away). A plain `chmod` would not survive a reboot.
+pub const PERMISSION_HINT: &str = concat!(
+    "energy_uj is readable by root only; put into /etc/udev/rules.d/70-peil-rapl.rules: ",
+    r#"SUBSYSTEM=="powercap", KERNEL=="intel-rapl*", RUN+="/usr/bin/chgrp peil /sys/%p/energy_uj", "#,
+    r#"RUN+="/usr/bin/chmod g+r /sys/%p/energy_uj" and run: udevadm control --reload; "#,
+    "udevadm trigger --subsystem-match=powercap",
+);
 
 /// How the kernel reaches a zone's counter. The same counter may be there by both ways.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -197,9 +197,9 @@ fn in_order(last: Option<&Tick>, tick: &Tick, number: usize, mistakes: &Mistakes
 
 /// A number that is not negative, times 10^`decimals`. Without decimals it must be whole; otherwise
 /// digits beyond them are cut.
-fn scaled(node: &Node, decimals: i64, mistakes: &Mistakes) -> Option<u64> {
+fn scaled(node: &Node, decimals: u32, mistakes: &Mistakes) -> Option<u64> {
     let value = match &node.value {
-        Value::Int(number) => u64::try_from(*number).ok().and_then(|n| n.checked_mul(10_u64.pow(decimals as u32))),
+        Value::Int(number) => u64::try_from(*number).ok().and_then(|n| n.checked_mul(10_u64.pow(decimals))),
         Value::Decimal(text) => decimal(text, decimals),
         other => {
             node.refuse(mistakes, format_args!("must be a number, not {}", other.kind()));
@@ -208,16 +208,13 @@ fn scaled(node: &Node, decimals: i64, mistakes: &Mistakes) -> Option<u64> {
     };
     if value.is_none() {
         let whole = if decimals == 0 { "a whole number" } else { "a number" };
-        node.refuse(
-            mistakes,
-            format_args!("must be {whole} from 0 to at most {}", u64::MAX / 10_u64.pow(decimals as u32)),
-        );
+        node.refuse(mistakes, format_args!("must be {whole} from 0 to at most {}", u64::MAX / 10_u64.pow(decimals)));
     }
     value
 }
 
 /// `"12.5e1"` × 10^`decimals`, exactly, without a float in between.
-fn decimal(text: &str, decimals: i64) -> Option<u64> {
+fn decimal(text: &str, decimals: u32) -> Option<u64> {
     let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
     if whole.is_empty() || !whole.bytes().chain(fraction.bytes()).all(|b| b.is_ascii_digit()) {
@@ -226,7 +223,7 @@ fn decimal(text: &str, decimals: i64) -> Option<u64> {
     let digits = format!("{whole}{fraction}");
     // Places to move the point to the right, seen from the end of the digits.
     let shift =
-        exponent.parse::<i64>().ok()?.checked_add(decimals)?.checked_sub(i64::try_from(fraction.len()).ok()?)?;
+        exponent.parse::<i64>().ok()?.checked_add(decimals.into())?.checked_sub(i64::try_from(fraction.len()).ok()?)?;
     let digits = digits.trim_start_matches('0');
     if digits.is_empty() {
         return Some(0);

@@ -3,6 +3,8 @@
 
 use std::fs;
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::energy::settings::Psys;
 
@@ -49,13 +51,17 @@ impl Machine {
     fn zone(&self, entry: &str, name: &str, energy_j: u64) {
         let dir = self.settings.sysfs_root.join(powercap::CLASS_DIR).join(entry);
         fs::create_dir_all(&dir).unwrap();
+        // A zone that is there already only gets another counter.
+        let registered = dir.join("name").exists();
         for (file, text) in [
             ("name", name.to_owned()),
             ("max_energy_range_uj", INTEL.to_string()),
             ("constraint_0_max_power_uw", "333333333".to_owned()),
             ("enabled", "0".to_owned()),
         ] {
-            fs::write(dir.join(file), text + "\n").unwrap();
+            if !registered {
+                fs::write(dir.join(file), text + "\n").unwrap();
+            }
         }
         self.counter(entry, &(energy_j * J).to_string());
     }
@@ -423,6 +429,24 @@ fn two_interleaved_counters_are_found_out_and_the_model_takes_over() {
     assert!(readings.iter().all(|reading| reading.energy.0 < 2_000 * J), "{readings:?}");
 }
 
+/// The tests may run as root, who is refused nothing: so the refusal is put in by hand.
+#[test]
+fn a_refusal_of_all_counters_is_a_status_with_its_remedy_and_one_refusal_is_not() {
+    let machine = Machine::new();
+    machine.zone("intel-rapl:0", "package-0", 0);
+    machine.zone("intel-rapl:0:0", "dram", 0);
+    let mut meter = machine.meter();
+    meter.tick(machine.now());
+    meter.zones[0].last = Some(Err(Unreadable::Permission));
+    meter.judge_counters();
+    assert_eq!(meter.statuses()[0].1, SourceStatus::Ok);
+    meter.zones[1].last = Some(Err(Unreadable::Permission));
+    meter.judge_counters();
+    let status = &meter.statuses()[0].1;
+    assert_eq!(status.word(), "permission");
+    assert!(status.to_string().contains("udevadm trigger"));
+}
+
 #[test]
 fn switched_off_means_no_reading_and_says_so() {
     let mut machine = Machine::new();
@@ -486,4 +510,75 @@ fn the_doctor_tells_what_is_counted_and_why_the_rest_is_not() {
     doctor::examine(&machine.settings, &mut out).unwrap();
     let text = String::from_utf8(out).unwrap();
     assert!(text.contains("Counted: nothing") && text.contains("Reported: modelled"), "{text}");
+}
+
+/// What a counter file may show at a tick.
+#[derive(Debug, Clone)]
+enum Shows {
+    Draws(u64),
+    Jumps(u64),
+    Garbage,
+    Gone,
+}
+
+fn shows() -> impl Strategy<Value = Shows> {
+    prop_oneof![
+        6 => (0..4_000_u64).prop_map(Shows::Draws),
+        1 => (0..INTEL / J).prop_map(Shows::Jumps),
+        1 => Just(Shows::Garbage),
+        1 => Just(Shows::Gone),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(16))]
+
+    /// Whatever two counters show and whenever the agent restarts: bounds enclose, intervals neither
+    /// overlap nor leave holes, and every minute has a reading, because the model is always there.
+    #[test]
+    fn every_minute_has_one_reading_with_sound_bounds(
+        ticks in prop::collection::vec((shows(), shows(), prop::bool::weighted(0.1)), 12..60),
+    ) {
+        let mut machine = Machine::new();
+        let zones = [("intel-rapl:0", "package-0"), ("intel-rapl:1", "psys")];
+        let mut energy_j = [0; 2];
+        let mut meter = machine.meter();
+        meter.tick(machine.now());
+        let mut readings = Vec::new();
+        for (i, (package, psys, restart)) in ticks.iter().enumerate() {
+            machine.pass(10);
+            for ((entry, name), (shows, energy_j)) in zones.iter().zip([package, psys].into_iter().zip(&mut energy_j)) {
+                match shows {
+                    Shows::Draws(j) => *energy_j = (*energy_j + j) % (INTEL / J),
+                    Shows::Jumps(to) => *energy_j = *to,
+                    Shows::Garbage => {}
+                    Shows::Gone => {
+                        let _ = fs::remove_dir_all(machine.settings.sysfs_root.join(powercap::CLASS_DIR).join(entry));
+                        continue;
+                    }
+                }
+                machine.zone(entry, name, *energy_j);
+                if matches!(shows, Shows::Garbage) {
+                    machine.counter(entry, "-1");
+                }
+            }
+            if *restart && !readings.is_empty() {
+                meter = machine.meter();
+            }
+            meter.tick(machine.now());
+            if i % 6 == 5 {
+                let told = meter.take_readings();
+                prop_assert_eq!(told.len(), 1);
+                readings.extend(told);
+            }
+        }
+        for reading in &readings {
+            prop_assert!(reading.low <= reading.energy && reading.energy <= reading.high, "{:?}", reading);
+            prop_assert!(reading.high > Microjoules::ZERO, "a silent zero: {:?}", reading);
+            prop_assert_eq!(reading.end.since(reading.start), Millis::MINUTE);
+        }
+        for pair in readings.windows(2) {
+            prop_assert_eq!(pair[0].end, pair[1].start);
+        }
+    }
 }
