@@ -13,7 +13,7 @@
 
 use std::collections::BTreeSet;
 
-use super::integrator::Flags;
+use super::integrator::{Flag, Flags};
 use super::powercap::{Domain, Excluded, Interface, Place, Zone};
 use super::reading::Boundary;
 use super::settings::Psys;
@@ -164,19 +164,31 @@ pub(super) struct Rules<'a> {
 
 /// The host's total from the zones' spans; `None` when neither psys nor any package was counted.
 pub(super) fn choose(zones: &[Tracked], rules: &Rules<'_>) -> Option<Composition> {
-    let psys = platform(zones, rules);
-    match psys {
-        Some(psys) if rules.psys != Psys::Never && !(rules.psys == Psys::Auto && rules.psys_refused) => Some(psys),
-        _ => components(zones, rules),
-    }
+    let components = components(zones, rules);
+    let wanted = match rules.psys {
+        Psys::Always => true,
+        Psys::Auto => !rules.psys_refused,
+        Psys::Never => false,
+    };
+    let psys = platform(zones, rules).filter(|psys| {
+        // A psys that came back in the middle leaves the interval to the zones that saw all of it.
+        wanted && components.as_ref().is_none_or(|sum| joined_ms(zones, psys, rules) <= joined_ms(zones, sum, rules))
+    });
+    psys.or(components)
+}
+
+/// From when on all zones of a total were counted: the start of the interval or later.
+fn joined_ms(zones: &[Tracked], total: &Composition, rules: &Rules<'_>) -> u64 {
+    let latest = total.used.iter().filter_map(|at| zones.get(*at)).map(|tracked| tracked.joined_ms).max();
+    latest.unwrap_or(0).max(rules.interval_ms.0)
 }
 
 /// True when psys provably shows less than the packages and memory it contains, over the same time.
 pub(super) fn psys_is_refuted(zones: &[Tracked], rules: &Rules<'_>) -> bool {
     let (Some(psys), Some(components)) = (platform(zones, rules), components(zones, rules)) else { return false };
     // A zone that joined late counted over less time: no ground for a verdict.
-    let joined = |of: &Composition| of.used.iter().map(|i| zones[*i].joined_ms).max();
-    joined(&psys) <= joined(&components) && psys.high_uj.saturating_add(PSYS_SLACK_UJ) < components.low_uj
+    joined_ms(zones, &psys, rules) <= joined_ms(zones, &components, rules)
+        && psys.high_uj.saturating_add(PSYS_SLACK_UJ) < components.low_uj
 }
 
 /// The zone because of which no total can be believed. A distrusted psys is left to the packages, and a
@@ -247,7 +259,12 @@ fn empty(source: &'static str, boundary: Boundary, covers: &'static str) -> Comp
 impl Composition {
     fn add(&mut self, at: usize, tracked: &Tracked, (start_ms, now_ms): (u64, u64)) {
         let span = &tracked.span;
-        let high_uj = span.high_uj.saturating_add(tracked.outstanding_uj(start_ms, now_ms));
+        let mut high_uj = span.high_uj.saturating_add(tracked.outstanding_uj(start_ms, now_ms));
+        if span.flags.contains(&Flag::Baseline) {
+            // Nobody saw what it drew before counting began.
+            let unseen_ms = tracked.joined_ms.saturating_sub(start_ms);
+            high_uj = high_uj.saturating_add(tracked.zone.pmax_mw.saturating_mul(unseen_ms));
+        }
         self.energy_uj = self.energy_uj.saturating_add(span.energy_uj);
         self.low_uj = self.low_uj.saturating_add(span.low_uj);
         self.high_uj = self.high_uj.saturating_add(high_uj);

@@ -266,6 +266,25 @@ fn one_failing_socket_loses_nothing_and_widens_the_bound() {
 }
 
 #[test]
+fn a_psys_that_comes_back_does_not_tell_again_what_the_packages_told() {
+    let mut machine = Machine::new();
+    machine.settings.psys = Psys::Always;
+    machine.zone("intel-rapl:0", "package-0", 0);
+    machine.zone("intel-rapl:1", "psys", 0);
+    let mut meter = machine.meter();
+    meter.tick(machine.now());
+    machine.counter("intel-rapl:1", "garbage");
+    let told = machine.minute(&mut meter, &mut [("intel-rapl:0", 0, 120)]).remove(0);
+    assert_eq!((told.source.as_str(), told.energy.0), ("rapl", 720 * J));
+    let mut both = [("intel-rapl:0", 720, 120), ("intel-rapl:1", 1_200, 200)];
+    let back = machine.minute(&mut meter, &mut both).remove(0);
+    assert_eq!((back.source.as_str(), back.energy.0), ("rapl", 720 * J), "psys saw only part of this minute");
+    let mut both = [("intel-rapl:0", 1_440, 120), ("intel-rapl:1", 2_400, 200)];
+    let whole = machine.minute(&mut meter, &mut both).remove(0);
+    assert_eq!((whole.source.as_str(), whole.energy.0), ("rapl:psys", 1_200 * J));
+}
+
+#[test]
 fn when_all_counters_fail_the_model_speaks_and_nothing_is_told_twice() {
     let mut machine = Machine::new();
     machine.zone("intel-rapl:0", "package-0", 0);
@@ -401,6 +420,7 @@ fn a_zone_that_appears_starts_at_zero_and_one_that_goes_takes_nothing_with_it() 
     let second = machine.minute(&mut meter, &mut both).remove(0);
     // Found at the report; its first reading, 10 s later, is its baseline.
     assert_eq!((second.energy.0, second.covers.as_str()), (650 * J, "cpu+dram"));
+    assert_eq!(second.high.0, 650 * J + 500_000 * 10_000);
     fs::remove_dir_all(machine.settings.sysfs_root.join(powercap::CLASS_DIR).join("intel-rapl:0:0")).unwrap();
     let third = machine.minute(&mut meter, &mut [("intel-rapl:0", 1_200, 100)]).remove(0);
     assert_eq!((third.energy.0, third.high.0), (600 * J, 600 * J + 500_000 * 60_000));
