@@ -1,3 +1,4 @@
 //! The agent: schedule → probe → spool → uplink, with patch level and energy beside it.
 
 pub mod probe;
+pub mod energy;
