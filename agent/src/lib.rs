@@ -1,1 +1,3 @@
 //! Story to come.
+
+pub mod spool;
