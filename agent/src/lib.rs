@@ -1,3 +1,4 @@
 //! Story to come.
 
+pub mod schedule;
 pub mod spool;
