@@ -149,8 +149,9 @@ impl Lists {
     pub(crate) fn provenance(&self, at: usize) -> Provenance {
         let list = &self.lists[at];
         let (component, arch) = list.component_and_arch();
+        let site = Some(site_of(&list.base));
         let Some(head) = list.head.map(|head| &self.heads[head].release) else {
-            return Provenance { component, arch, priority: 500, ..Provenance::default() };
+            return Provenance { component, arch, site, priority: 500, ..Provenance::default() };
         };
         Provenance {
             archive: head.suite.clone(),
@@ -160,7 +161,7 @@ impl Lists {
             label: head.label.clone(),
             component,
             arch,
-            site: Some(site_of(&list.base)),
+            site,
             priority: match head.upgrades {
                 Upgrades::Automatic => 500,
                 Upgrades::OnceChosen => 100,
@@ -211,7 +212,7 @@ impl Head {
                 problems.push(Problem::with(ErrorKind::ListsExpired, &self.file, detail));
             }
             Stamp::Damaged => {
-                problems.push(Problem::with(ErrorKind::ReleaseDamaged, &self.file, "Valid-Until is not a date"))
+                problems.push(Problem::with(ErrorKind::ReleaseDamaged, &self.file, "Valid-Until is not a date"));
             }
             Stamp::At(_) | Stamp::Absent => {}
         }

@@ -62,7 +62,6 @@ fn newest<'a>(offers: impl Iterator<Item = &'a Offer>) -> Option<&'a Offer> {
 /// The candidate; the installed version when apt would do nothing.
 struct Choice<'a> {
     version: &'a str,
-    arch: &'a str,
 }
 
 impl<'a> Choice<'a> {
@@ -70,7 +69,6 @@ impl<'a> Choice<'a> {
         let mut versions: Vec<Version<'a>> = Vec::with_capacity(offers.len() + 1);
         versions.extend(installed.map(|i| Version {
             text: &i.version,
-            arch: &i.arch,
             source: &i.source.name,
             files: vec![INSTALLED_FILE],
         }));
@@ -78,26 +76,21 @@ impl<'a> Choice<'a> {
             let file = offer.list + 1;
             match versions.iter_mut().find(|v| v.text == offer.version) {
                 Some(known) => known.files.push(file),
-                None => versions.push(Version {
-                    text: &offer.version,
-                    arch: &offer.arch,
-                    source: &offer.source.name,
-                    files: vec![file],
-                }),
+                None => versions.push(Version { text: &offer.version, source: &offer.source.name, files: vec![file] }),
             }
         }
         let chosen = policy.candidate(subject, installed.map(|i| i.version.as_str()), &versions);
         match (chosen.and_then(|at| versions.get(at)), installed) {
-            (Some(version), _) => Self { version: version.text, arch: version.arch },
-            (None, Some(installed)) => Self { version: &installed.version, arch: &installed.arch },
-            (None, None) => Self { version: "", arch: "" },
+            (Some(version), _) => Self { version: version.text },
+            (None, Some(installed)) => Self { version: &installed.version },
+            (None, None) => Self { version: "" },
         }
     }
 
     fn pending(&self, installed: &Installed) -> Pending {
         Pending {
             package: installed.package.clone(),
-            arch: self.arch.to_owned(),
+            arch: installed.arch.clone(),
             installed: installed.version.clone(),
             candidate: self.version.to_owned(),
         }

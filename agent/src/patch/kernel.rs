@@ -97,7 +97,7 @@ pub(crate) fn untracked(packages: &[Installed]) -> Vec<&Installed> {
         };
         match newest.iter_mut().find(same) {
             Some(known) if version::compare(package.version.as_bytes(), known.version.as_bytes()).is_gt() => {
-                *known = package
+                *known = package;
             }
             Some(_) => {}
             None => newest.push(package),

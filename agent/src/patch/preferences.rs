@@ -32,7 +32,7 @@ pub(crate) struct Provenance {
     pub(crate) label: Option<String>,
     pub(crate) component: Option<String>,
     pub(crate) arch: Option<String>,
-    /// Host part of the address; `None` for a list without release file, and for dpkg's status.
+    /// Host part of the address; empty for a local directory, `None` for dpkg's status.
     pub(crate) site: Option<String>,
     /// Priority when no pin speaks.
     pub(crate) priority: i32,
@@ -58,7 +58,6 @@ pub(crate) struct Subject<'a> {
 #[derive(Debug, Clone)]
 pub(crate) struct Version<'a> {
     pub(crate) text: &'a str,
-    pub(crate) arch: &'a str,
     pub(crate) source: &'a str,
     pub(crate) files: Vec<usize>,
 }

@@ -37,7 +37,7 @@ fn chosen_for(preferences: &str, arch: &str) -> Option<&'static str> {
     parse(preferences, &mut pins, &mut mistakes);
     assert_eq!(mistakes, Vec::<String>::new());
     let policy = Policy::new(files(), pins);
-    let version = |text, file| Version { text, arch: "amd64", source: "demo-src", files: vec![file] };
+    let version = |text, file| Version { text, source: "demo-src", files: vec![file] };
     let versions =
         [version("3", 1), version("2", 0), version("6", 4), version("4", 2), version("5", 3), version("1", 1)];
     let subject = Subject { package: "demo", arch, native: "amd64" };
@@ -94,10 +94,8 @@ fn a_package_may_be_left_without_candidate() {
 #[test]
 fn a_version_in_two_archives_has_the_higher_priority() {
     let policy = Policy::new(files(), Vec::new());
-    let versions = [
-        Version { text: "5", arch: "amd64", source: "s", files: vec![3] },
-        Version { text: "2", arch: "amd64", source: "s", files: vec![0, 1] },
-    ];
+    let versions =
+        [Version { text: "5", source: "s", files: vec![3] }, Version { text: "2", source: "s", files: vec![0, 1] }];
     let subject = Subject { package: "demo", arch: "amd64", native: "amd64" };
     assert_eq!(policy.candidate(subject, Some("2"), &versions), Some(1));
 }

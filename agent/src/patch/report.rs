@@ -109,7 +109,7 @@ pub struct Archive {
 pub struct Pending {
     /// Binary package.
     pub package: String,
-    /// Architecture of the candidate, as apt prints it.
+    /// Architecture of the installed package, as apt prints it.
     pub arch: String,
     /// Version now.
     pub installed: String,
