@@ -61,7 +61,7 @@ pub fn scan(root: &Path, now: UtcTime) -> Report {
     if uses_dpkg { scan_dpkg(&root, &os, now) } else { unsupported(&os) }
 }
 
-/// A key that changes when a new [`scan`] could find something else, for about 1 ms of work. `None` when
+/// A key that changes when a new [`scan`] could find something else, for a stat per file. `None` when
 /// the root has no dpkg database. See the caveat about time in `fingerprint.rs`.
 pub fn fingerprint(root: &Path) -> Option<u64> {
     fingerprint::of(&Root::new(root))

@@ -45,10 +45,10 @@ impl Display for Summary<'_> {
 fn headline(report: &Report) -> String {
     let (fixes, pending) = (report.findings.len(), report.pending.len());
     let sources = report.findings.iter().map(|f| &f.source).collect::<std::collections::BTreeSet<_>>().len();
-    let found = format!("{fixes} security fixes missing (from {sources} sources), {pending} updates pending");
+    let found = format!("Security fixes missing: {fixes} (source packages: {sources}), updates pending: {pending}");
     match report.level {
-        Level::Known => format!("{found}, {} packages installed.", report.installed),
-        Level::Unknown => format!("PATCH LEVEL UNKNOWN, see ! below. As far as can be seen: {found}."),
+        Level::Known => format!("{found}, packages installed: {}", report.installed),
+        Level::Unknown => format!("PATCH LEVEL UNKNOWN, see ! below. {found}, as far as can be seen"),
     }
 }
 
