@@ -58,11 +58,19 @@ impl Track {
 
     /// The track of `samples` in any order, with any repetitions.
     pub fn of_samples(hold: Millis, samples: &[(UtcTime, State)]) -> Self {
-        let mut sorted = samples.to_vec();
-        sorted.sort_by_key(|(at, _)| *at);
         let mut track = Self::new(hold);
-        for (at, state) in sorted {
-            track.push(at, state);
+        let mut push_all = |samples: &[(UtcTime, State)]| {
+            for (at, state) in samples {
+                track.push(*at, *state);
+            }
+        };
+        // A month of samples is 16 MB or so: not copied when it is in order already.
+        if samples.is_sorted_by_key(|(at, _)| *at) {
+            push_all(samples);
+        } else {
+            let mut sorted = samples.to_vec();
+            sorted.sort_by_key(|(at, _)| *at);
+            push_all(&sorted);
         }
         track
     }
