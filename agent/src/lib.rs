@@ -1,1 +1,4 @@
 //! Story to come.
+
+pub mod identity;
+pub mod uplink;
