@@ -155,7 +155,13 @@ impl Document {
 
     /// Parses strict JSON (no comments, no trailing commas, no repeated keys).
     pub fn json(text: &str, mistakes: &Mistakes) -> Node {
-        let lines = Lines::new(text);
+        Self::json_at(text, 1, mistakes)
+    }
+
+    /// As [`Document::json`], for text that starts at line `first_line` of its file: one line of a
+    /// JSON-lines file, whose mistakes then carry the number the user sees.
+    pub fn json_at(text: &str, first_line: usize, mistakes: &Mistakes) -> Node {
+        let lines = Lines::new(text).starting_at(first_line);
         let strict = jsonc_parser::ParseOptions {
             allow_comments: false,
             allow_loose_object_property_names: false,
@@ -168,7 +174,7 @@ impl Document {
             allow_extended_string_escapes: false,
             allow_non_finite_numbers: false,
         };
-        let empty = Node { path: String::new(), line: 1, value: Value::Null };
+        let empty = Node { path: String::new(), line: first_line, value: Value::Null };
         match jsonc_parser::parse_to_ast(text, &jsonc_parser::CollectOptions::default(), &strict) {
             Ok(parsed) => match parsed.value {
                 Some(value) => from_json(&value, "", &lines, mistakes),
@@ -187,15 +193,23 @@ impl Document {
 }
 
 /// Byte offset to line number.
-struct Lines(Vec<usize>);
+struct Lines {
+    starts: Vec<usize>,
+    before: usize,
+}
 
 impl Lines {
     fn new(text: &str) -> Self {
-        Self(std::iter::once(0).chain(text.match_indices('\n').map(|(i, _)| i + 1)).collect())
+        let starts = std::iter::once(0).chain(text.match_indices('\n').map(|(i, _)| i + 1)).collect();
+        Self { starts, before: 0 }
+    }
+
+    fn starting_at(self, first_line: usize) -> Self {
+        Self { before: first_line.saturating_sub(1), ..self }
     }
 
     fn at(&self, offset: usize) -> usize {
-        self.0.partition_point(|start| *start <= offset)
+        self.before + self.starts.partition_point(|start| *start <= offset)
     }
 }
 
@@ -394,6 +408,11 @@ impl<'m> Fields<'m> {
         self.mistakes.add(self.line, format!("{path} {what} at line {}", self.line));
     }
 
+    /// Looks at the value of `key` without taking it.
+    pub fn peek(&self, key: &str) -> Option<&Value> {
+        self.entries.iter().find(|entry| entry.key == key).map(|entry| &entry.node.value)
+    }
+
     /// Takes the value of `key`, if present. A JSON `null` is present: see [`Fields::take_some`].
     pub fn take(&mut self, key: &str) -> Option<Node> {
         self.asked.insert(key.to_owned());
@@ -553,6 +572,18 @@ mod tests {
         let refused = mistakes.into_result(()).expect_err("has mistakes").mistakes;
         assert!(refused[0].starts_with("unknown key \"contract.windw\" at line 3"), "{refused:?}");
         assert!(refused[1].contains("\"contract.x\" stands twice, again at line 4"), "{refused:?}");
+    }
+
+    #[test]
+    fn a_line_of_a_json_lines_file_is_named_by_its_number_in_the_file() {
+        let mistakes = Mistakes::new("trace.jsonl");
+        let mut fields = Document::json_at("{\"mono_s\": 1, \"zone\": 2}", 17, &mistakes).fields(&mistakes);
+        let _ = fields.take("mono_s");
+        fields.finish();
+        let _ = Document::json_at("{", 18, &mistakes);
+        let refused = mistakes.into_result(()).expect_err("has mistakes").mistakes;
+        assert!(refused[0].starts_with("unknown key \"zone\" at line 17"), "{refused:?}");
+        assert!(refused[1].ends_with("at line 18"), "{refused:?}");
     }
 
     #[test]

@@ -1,0 +1,56 @@
+//! What the probes promise, tried on real sockets of the loopback and certificates made here.
+//!
+//! `target` holds the servers, `pki` the certificates. No test asserts how fast something is: a deadline
+//! test proves that an answer comes at all, and in which phase the time went.
+
+mod cli;
+mod http;
+mod pki;
+mod redirects;
+mod target;
+mod tcp;
+mod tls;
+
+use peil_agent::probe::{AddressPolicy, KINDS, Observation, Phase, ProbeContext, run};
+use peil_proto::ids::CheckNo;
+use peil_proto::plan::{CheckDef, CheckKind};
+use peil_proto::sample::{FailureKind, Outcome};
+use peil_proto::time::WallClock;
+
+/// Long enough never to matter on a busy machine.
+const PATIENT_MS: u32 = 60_000;
+
+/// Short, for targets that never answer; long enough that one that does has begun.
+const SHORT_MS: u32 = 1_000;
+
+fn check(kind: CheckKind, timeout_ms: u32) -> CheckDef {
+    CheckDef { no: CheckNo(1), name: "probe".into(), interval_ms: 86_400_000, timeout_ms, kind }
+}
+
+fn context() -> ProbeContext {
+    ProbeContext::new(WallClock::System, AddressPolicy::default())
+}
+
+async fn probe(kind: CheckKind, timeout_ms: u32) -> Observation {
+    let promised = KINDS.iter().find(|known| known.name == kind.name()).expect("stands in the table").phases;
+    let seen = run(&check(kind, timeout_ms), &context()).await;
+    for (phase, took) in Phase::ALL.iter().zip(seen.phases.to_array()) {
+        assert!(took.is_none() || promised.contains(phase), "{phase:?} is not a phase of this kind: {seen:?}");
+    }
+    assert!(seen.detail.hops.len() <= 11, "never more than eleven connections");
+    seen
+}
+
+fn get(url: impl Into<String>) -> CheckKind {
+    CheckKind::Http { url: url.into(), status: vec![], contains: None, ca_file: None, cert_days_min: None }
+}
+
+/// The kind and phase of a failure; panics with everything that was seen when it did not fail.
+#[expect(clippy::panic, reason = "shows what was seen; clippy does not know this function for a test")]
+fn failure(seen: &Observation) -> (FailureKind, Option<Phase>) {
+    let Some(found) = &seen.detail.failure else { panic!("did not fail: {seen:?}") };
+    let Outcome::Failed { kind, .. } = seen.outcome else { panic!("outcome and detail differ: {seen:?}") };
+    assert_eq!(kind, found.kind);
+    assert!(!found.text.is_empty());
+    (kind, found.phase)
+}

@@ -1,0 +1,167 @@
+//! What must hold of every figure, whatever the contract.
+
+use peil_proto::sample::State;
+use peil_proto::time::UtcTime;
+use peil_proto::units::Millis;
+use proptest::prelude::*;
+
+use super::brute::{any_case, plain, with_tracks};
+use super::calendar::Month;
+use super::figure::Figure;
+use super::outage::Standing;
+use super::span::{Span, Spans};
+use super::terms::{Confirm, OutageStarts, Terms, UnknownClause};
+use super::{Case, Evidence, evaluate, evaluate_to_date};
+
+fn for_each_vantage(case: &mut Case, mut change: impl FnMut(&mut Vec<(UtcTime, State)>)) {
+    for check in case.checks.values_mut() {
+        for evidence in check.vantages.values_mut() {
+            if let Evidence::Samples(samples) = evidence {
+                change(samples);
+            }
+        }
+    }
+}
+
+/// Loss as a share of the agreed time must be at least that of `better`, compared exactly.
+fn not_better(worse: &Figure, better: &Figure) -> bool {
+    let product = |a: Millis, b: Millis| i128::from(a.0) * i128::from(b.0);
+    product(worse.counted_down_ms, better.agreed_ms) >= product(better.counted_down_ms, worse.agreed_ms)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn order_and_repetition_of_samples_change_nothing((case, now) in any_case(), turn in 0_usize..50) {
+        let mut shuffled = case.clone();
+        for_each_vantage(&mut shuffled, |samples| {
+            samples.extend_from_within(..samples.len() / 2);
+            samples.reverse();
+            let turn = turn % samples.len().max(1);
+            samples.rotate_left(turn);
+        });
+        prop_assert_eq!(evaluate(&case), evaluate(&shuffled));
+        prop_assert_eq!(evaluate_to_date(&case, now), evaluate_to_date(&shuffled, now));
+    }
+
+    #[test]
+    fn a_track_gives_the_figure_of_its_samples((mut case, now) in any_case(), confirm in 1_u8..=3, first: bool) {
+        case.terms.confirm = Confirm::new(confirm).expect("in range");
+        case.terms.outage_starts = if first { OutageStarts::FirstFailure } else { OutageStarts::Confirmation };
+        let tracks = with_tracks(&case, None);
+        prop_assert_eq!(evaluate(&case), evaluate(&tracks));
+        prop_assert_eq!(evaluate_to_date(&case, now), evaluate_to_date(&tracks, now));
+    }
+
+    #[test]
+    fn a_track_pruned_before_the_month_gives_the_same_figure((case, now) in any_case(), earlier in 0_i64..3_000) {
+        let first = case.month.first(&case.terms.timezone);
+        let pruned = with_tracks(&case, Some(first.plus(Millis(-earlier * 60_000))));
+        prop_assert_eq!(evaluate(&case), evaluate(&pruned));
+        let now = now.max(first);
+        prop_assert_eq!(evaluate_to_date(&case, now), evaluate_to_date(&pruned, now));
+    }
+
+    #[test]
+    fn the_bounds_enclose_the_official_figure((case, _) in any_case()) {
+        let figure = evaluate(&case);
+        prop_assert!(figure.worst <= figure.best);
+        if figure.official.is_some() {
+            prop_assert!(figure.worst <= figure.official);
+            prop_assert!(figure.official <= figure.best);
+        }
+        match case.terms.unknown {
+            UnknownClause::Down => prop_assert_eq!(figure.worst, figure.official),
+            UnknownClause::Up => prop_assert_eq!(figure.best, figure.official),
+            UnknownClause::Excluded => {}
+        }
+    }
+
+    #[test]
+    fn more_failures_never_improve_the_figure((case, _) in any_case(), every in 2_usize..9) {
+        let mut worse = case.clone();
+        for_each_vantage(&mut worse, |samples| {
+            samples.iter_mut().step_by(every).for_each(|(_, state)| *state = State::Down);
+        });
+        let (before, after) = (evaluate(&case), evaluate(&worse));
+        prop_assert!(after.down_ms >= before.down_ms);
+        if case.terms.unknown == UnknownClause::Up {
+            prop_assert!(not_better(&after, &before));
+        }
+    }
+
+    #[test]
+    fn splitting_an_exclusion_changes_nothing_but_its_rows((mut case, _) in any_case(), at in 0_i64..2_000) {
+        // Notice is counted from each start, so both halves must have been announced alike.
+        case.terms.maintenance.notice = Millis::ZERO;
+        let mut split = case.clone();
+        split.exclusions = case.exclusions.iter().flat_map(|e| {
+            let middle = e.span.from.plus(Millis(at * 60_000)).min(e.span.to);
+            [Span::new(e.span.from, middle), Span::new(middle, e.span.to)]
+                .into_iter()
+                .filter(|span| !span.is_empty())
+                .map(|span| super::exclusion::Exclusion { span, announced_at: None, ..e.clone() })
+                .collect::<Vec<_>>()
+        }).collect();
+        case.exclusions.iter_mut().for_each(|e| e.announced_at = None);
+        let (whole, parts) = (evaluate(&case), evaluate(&split));
+        prop_assert_eq!(Figure { exclusions: Vec::new(), ..whole }, Figure { exclusions: Vec::new(), ..parts });
+    }
+
+    #[test]
+    fn outages_add_up_to_the_loss_and_stay_inside_the_month((case, _) in any_case()) {
+        let figure = evaluate(&case);
+        let month = case.month.span(&case.terms.timezone);
+        let counted: i64 = figure.outages.iter().map(|outage| outage.counted_ms.0).sum();
+        prop_assert_eq!(counted, figure.down_ms.0);
+        for outage in &figure.outages {
+            prop_assert!(!outage.span.is_empty());
+            prop_assert_eq!(outage.span.clip(month), outage.span);
+            prop_assert!(!outage.because.is_empty());
+            prop_assert!(outage.standing == Standing::Confirmed || outage.counted_ms == Millis::ZERO);
+        }
+        for pair in figure.outages.windows(2) {
+            prop_assert!(pair[0].span.to <= pair[1].span.from);
+        }
+    }
+
+    #[test]
+    fn splitting_an_interval_of_state_changes_nothing((case, _) in any_case(), from in 0_i64..40_000, cuts in 1_i64..9) {
+        let mut case = plain(case);
+        let start = case.month.first(&case.terms.timezone);
+        let at = |minute: i64| start.plus(Millis(minute * 60_000));
+        let mut given = |intervals: Vec<(UtcTime, UtcTime, State)>| {
+            for check in case.checks.values_mut() {
+                for evidence in check.vantages.values_mut() {
+                    *evidence = Evidence::States { intervals: intervals.clone(), otherwise: State::Up };
+                }
+            }
+            evaluate(&case)
+        };
+        let whole = given(vec![(at(from), at(from + 100 * cuts), State::Down)]);
+        let parts = given((0..cuts).map(|i| (at(from + 100 * i), at(from + 100 * (i + 1)), State::Down)).collect());
+        prop_assert_eq!(whole, parts);
+    }
+
+    #[test]
+    fn inside_and_outside_the_window_make_the_month((case, _) in any_case()) {
+        let Terms { timezone, window, .. } = &case.terms;
+        let month = case.month.span(timezone);
+        let inside = window.spans(timezone, month, |_| true);
+        let outside = Spans::from(month).without(&inside);
+        prop_assert_eq!(inside.total().saturating_add(outside.total()), month.length());
+        prop_assert_eq!(inside.intersect(&outside), Spans::default());
+        prop_assert_eq!(inside.union(&outside), Spans::from(month));
+    }
+
+    #[test]
+    fn months_follow_each_other_without_hole_or_overlap((case, _) in any_case(), months in 0_u8..40) {
+        let zone = &case.terms.timezone;
+        let month = (0..months).fold(case.month, |month, _| month.next());
+        prop_assert_eq!(month.span(zone).to, month.next().span(zone).from);
+        prop_assert_eq!(Month::parse(&month.to_string()), Some(month));
+        let last = UtcTime(month.span(zone).to.0 - 1);
+        prop_assert_eq!(Month::of(last, zone), month);
+    }
+}

@@ -1,0 +1,168 @@
+//! From the text of a file to a [`Case`]; every mistake in one answer, each with place and remedy.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use peil_proto::sample::State;
+use peil_proto::settings::{Document, Fields, Mistakes, Node, Refused, Value};
+use peil_proto::time::UtcTime;
+use peil_proto::units::Millis;
+
+use crate::contract::calendar::Month;
+use crate::contract::exclusion::{EXCLUSIONS_MAX, Exclusion, read_span, read_time};
+use crate::contract::expr::Expr;
+use crate::contract::terms::Terms;
+use crate::contract::{Case, CheckEvidence, Evidence};
+
+const STATES: [(&str, State); 3] = [("up", State::Up), ("down", State::Down), ("unknown", State::Unknown)];
+
+/// Reads the JSON of formats.md §1.
+///
+/// # Errors
+/// [`Refused`] with every mistake, in order of line.
+pub fn read_case(file: &str, text: &str) -> Result<Case, Refused> {
+    let mistakes = Mistakes::new(file);
+    let root = Document::json(text, &mistakes);
+    // Without a tree there is nothing more to say than that it could not be read.
+    let case = if mistakes.is_empty() || root.value != Value::Null { read_root(root, &mistakes) } else { None };
+    if case.is_none() && mistakes.is_empty() {
+        mistakes.add(0, "the file could not be understood");
+    }
+    mistakes.into_result(case).and_then(|case| {
+        case.ok_or_else(|| Refused { file: file.to_owned(), mistakes: vec!["the file is incomplete".to_owned()] })
+    })
+}
+
+fn read_root(root: Node, mistakes: &Mistakes) -> Option<Case> {
+    let mut fields = root.fields(mistakes);
+    let month = fields.need("month").and_then(|node| read_month(&node, mistakes));
+    let terms = fields.need("contract").map(|node| {
+        let mut contract = node.fields(mistakes);
+        let terms = Terms::read(&mut contract);
+        contract.finish();
+        terms
+    });
+    let mut checks = BTreeMap::new();
+    let mut names = BTreeSet::new();
+    if let Some(node) = fields.need("checks") {
+        for entry in node.fields(mistakes).rest() {
+            names.insert(entry.key.clone());
+            if let Some(check) = read_check(entry.node.fields(mistakes)) {
+                checks.insert(entry.key, check);
+            }
+        }
+    }
+    let service = fields.need("service").and_then(|node| Expr::read(node, mistakes, &|name| names.contains(name)));
+    let exclusions = fields.tables("exclusions");
+    if exclusions.len() > EXCLUSIONS_MAX {
+        fields.refuse(format_args!("has {} exclusions; the limit is {EXCLUSIONS_MAX}", exclusions.len()));
+    }
+    let exclusions = exclusions.into_iter().filter_map(Exclusion::read).collect();
+    fields.finish();
+    Some(Case { month: month?, terms: terms?, service: service?, checks, exclusions })
+}
+
+fn read_month(node: &Node, mistakes: &Mistakes) -> Option<Month> {
+    let text = node.as_str(mistakes)?;
+    let month = Month::parse(text);
+    if month.is_none() {
+        node.refuse(mistakes, format_args!("is {text:?}, which is not a month from 1970 to 2999 such as \"2026-04\""));
+    }
+    month
+}
+
+fn read_check(mut fields: Fields<'_>) -> Option<CheckEvidence> {
+    /// Longest interval and timeout: a week. A longer one is a typing error.
+    const SPAN_S_MAX: i64 = 604_800;
+    let mistakes = fields.mistakes();
+    let interval = Millis::from_secs(fields.int_or("interval_s", 1..=SPAN_S_MAX, 60));
+    let timeout = Millis::from_secs(fields.int_or("timeout_s", 0..=SPAN_S_MAX, 10));
+    let quorum = fields.take_some("quorum");
+    let entries = fields.need("vantages").map(|node| node.fields(mistakes).rest());
+    let place = Node { path: fields.path.clone(), line: fields.line, value: Value::Null };
+    fields.finish();
+
+    let entries = entries?;
+    let count = entries.len();
+    if count == 0 {
+        place.refuse(mistakes, "has no vantages; name at least one");
+    }
+    let most = i64::try_from(count).unwrap_or(i64::MAX);
+    let quorum = match quorum {
+        Some(node) => read_quorum(&node, mistakes, most),
+        None => Some(1),
+    };
+    let mut vantages = BTreeMap::new();
+    for entry in entries {
+        if let Some(evidence) = read_evidence(entry.node.fields(mistakes)) {
+            vantages.insert(entry.key, evidence);
+        }
+    }
+    Some(CheckEvidence { interval, timeout, quorum: quorum?, vantages })
+}
+
+fn read_quorum(node: &Node, mistakes: &Mistakes, vantages: i64) -> Option<usize> {
+    let quorum = node.as_int(mistakes, 1..=i64::MAX)?;
+    if quorum > vantages {
+        node.refuse(mistakes, format_args!("is {quorum}, more than the {vantages} vantages; lower it or add vantages"));
+        return None;
+    }
+    usize::try_from(quorum).ok()
+}
+
+fn read_evidence(mut fields: Fields<'_>) -> Option<Evidence> {
+    let mistakes = fields.mistakes();
+    let (states, otherwise, samples) = (fields.take("states"), fields.take("otherwise"), fields.take("samples"));
+    let evidence = match (states, otherwise, samples) {
+        (Some(states), Some(otherwise), None) => {
+            let otherwise = otherwise.as_word(mistakes, &STATES);
+            let intervals = read_intervals(states, mistakes);
+            otherwise.map(|otherwise| Evidence::States { intervals, otherwise })
+        }
+        (None, None, Some(samples)) => {
+            let items = samples.into_list(mistakes);
+            Some(Evidence::Samples(items.into_iter().filter_map(|item| read_sample(item, &fields)).collect()))
+        }
+        _ => {
+            fields.refuse("must have either \"states\" with \"otherwise\", or \"samples\"");
+            None
+        }
+    };
+    fields.finish();
+    evidence
+}
+
+fn read_intervals(list: Node, mistakes: &Mistakes) -> Vec<(UtcTime, UtcTime, State)> {
+    let mut intervals: Vec<(UtcTime, UtcTime, State)> = Vec::new();
+    for item in list.into_list(mistakes) {
+        let mut fields = item.fields(mistakes);
+        let span = read_span(&mut fields);
+        let state = fields.need("state").and_then(|node| node.as_word(mistakes, &STATES));
+        if let (Some(span), Some((_, end, _))) = (span, intervals.last())
+            && span.from < *end
+        {
+            fields.refuse(format_args!(
+                "starts at {}, before the one above it ends at {end}; sort the states and let them not overlap",
+                span.from
+            ));
+        }
+        fields.finish();
+        if let (Some(span), Some(state)) = (span, state) {
+            intervals.push((span.from, span.to, state));
+        }
+    }
+    intervals
+}
+
+fn read_sample(item: Node, fields: &Fields<'_>) -> Option<(UtcTime, State)> {
+    let mistakes = fields.mistakes();
+    match &item.value {
+        Value::List(pair) if pair.len() == 2 => {
+            let (at, state) = (read_time(&pair[0], fields), pair[1].as_word(mistakes, &STATES));
+            Some((at?, state?))
+        }
+        _ => {
+            item.refuse(mistakes, "must be a pair of time and state such as [\"2026-04-01T00:00:00+02:00\", \"up\"]");
+            None
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! `peil-collector sla evaluate` as a program: what it prints, where, and with which exit status.
+
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
+
+const CASE: &str = r#"{
+  "month": "2026-04",
+  "contract": {"timezone": "Europe/Amsterdam", "target": "99.5"},
+  "service": "web",
+  "checks": {"web": {"vantages": {"ams": {"states": [], "otherwise": "up"}}}}
+}"#;
+
+fn run(file: &str, stdin: &str) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_peil-collector"))
+        .args(["sla", "evaluate", file])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    // A program that refuses its file may be gone before it has read this.
+    let _ = child.stdin.take().expect("piped").write_all(stdin.as_bytes());
+    child.wait_with_output().expect("it ends")
+}
+
+#[test]
+fn a_file_and_standard_input_give_the_same_single_line() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("april.json");
+    std::fs::write(&file, CASE).expect("written");
+    let (from_file, from_stdin) = (run(&file.display().to_string(), ""), run("-", CASE));
+    assert_eq!(from_file.status.code(), Some(0), "{from_file:?}");
+    assert_eq!(from_file, from_stdin);
+    let text = String::from_utf8(from_file.stdout).expect("text");
+    assert!(text.starts_with("{\"month\":\"2026-04\",\"month_ms\":2592000000,") && text.ends_with("}\n"), "{text}");
+    assert_eq!(text.lines().count(), 1);
+    assert!(from_file.stderr.is_empty());
+}
+
+#[test]
+fn unusable_input_exits_with_2_and_one_line_per_mistake() {
+    let refused = run("-", &CASE.replace("target", "targt").replace("\"otherwise\": \"up\"", "\"otherwise\": 1"));
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(refused.stdout.is_empty());
+    let text = String::from_utf8(refused.stderr).expect("text");
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), 2, "{text}");
+    assert!(lines[0].contains(r#"unknown key "contract.targt" at line 3 (did you mean "contract.target"?)"#), "{text}");
+    assert!(lines[1].contains("checks.web.vantages.ams.otherwise must be a string"), "{text}");
+}
+
+#[test]
+fn a_file_that_is_not_there_or_not_text_is_unusable_input() {
+    let missing = run("no-such-file.json", "");
+    assert_eq!(missing.status.code(), Some(2));
+    assert!(String::from_utf8(missing.stderr).expect("text").starts_with("no-such-file.json: cannot be read"));
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("image.json");
+    std::fs::write(&file, [0xff, 0xd8, 0xff]).expect("written");
+    assert_eq!(run(&file.display().to_string(), "").status.code(), Some(2));
+}
