@@ -2,3 +2,5 @@
 
 pub mod probe;
 pub mod energy;
+pub mod identity;
+pub mod uplink;

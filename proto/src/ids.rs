@@ -21,7 +21,19 @@ impl AgentId {
         }
         Some(Self(id))
     }
+
+    /// How the id stands in a certificate, as its only URI: `urn:peil:agent:` and 32 hex digits.
+    pub fn urn(self) -> String {
+        format!("{AGENT_URN}{self}")
+    }
+
+    /// Reads what [`AgentId::urn`] writes, and nothing else.
+    pub fn from_urn(text: &str) -> Option<Self> {
+        Self::parse(text.strip_prefix(AGENT_URN)?)
+    }
 }
+
+const AGENT_URN: &str = "urn:peil:agent:";
 
 impl fmt::Display for AgentId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -82,6 +94,8 @@ mod tests {
     fn an_agent_id_reads_back_as_it_was_printed() {
         let id = AgentId([0xab; 16]);
         assert_eq!(AgentId::parse(&id.to_string()), Some(id));
+        assert_eq!(AgentId::from_urn(&id.urn()), Some(id));
+        assert_eq!(AgentId::from_urn(&id.to_string()), None);
         assert_eq!(AgentId::parse("ab"), None);
         assert_eq!(AgentId::parse("zz".repeat(16).as_str()), None);
     }

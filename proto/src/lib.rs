@@ -12,3 +12,6 @@ pub mod block;
 pub mod convert;
 pub mod wire;
 pub mod settings;
+pub mod token;
+pub mod tls;
+pub mod keyfile;
