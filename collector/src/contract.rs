@@ -8,7 +8,7 @@
 //! depends on `peil_proto` and on jiff with its bundled zones, and `tests/layers.rs` keeps it so.
 //! Everything is whole milliseconds; the result does not depend on the order or repetition of samples.
 //!
-//! How a month is judged: evidence → [`timeline`] per check → the service ([`expr`]) → sets of down, up
+//! How a month is judged: evidence → a timeline per check → the service ([`expr`]) → sets of down, up
 //! and unknown time ([`span`]); window, holidays and coverage → agreed time; [`exclusion`]s → what is
 //! taken out; then the [`figure`] is lengths of intersections. Reading order is the order below.
 

@@ -51,11 +51,14 @@ fn vantage_at(samples: &[(i64, State)], hold: i64, terms: &Terms, t: i64) -> Sta
         (first, end)
     };
     let since_up = samples[..=last].iter().rposition(|(_, s)| *s == State::Up).map_or(0, |up| up + 1);
-    for i in since_up..=last {
+    let mut i = since_up;
+    while i <= last {
         if samples[i].1 != State::Down {
+            i += 1;
             continue;
         }
         let (first, end) = run(i);
+        i = end;
         if end - first < confirm {
             continue;
         }

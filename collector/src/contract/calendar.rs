@@ -1,6 +1,6 @@
 //! Local dates and calendar months as instants, in any time zone.
 //!
-//! A zone is a row of stretches with one constant offset each ([`offsets`]). Whatever asks about local
+//! A zone is a row of stretches with one constant offset each (`offsets`). Whatever asks about local
 //! time asks stretch by stretch, so a gap hour simply does not exist and a repeated hour simply
 //! occurs twice: no rule here mentions daylight saving.
 //!

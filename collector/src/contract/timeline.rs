@@ -214,3 +214,37 @@ fn put_held(line: &mut Timeline, piece: &Piece, next: Option<UtcTime>, hold: Mil
         line.put(piece.last.plus(hold), Reading::UNKNOWN);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn minute(n: i64) -> UtcTime {
+        UtcTime(n * 60_000)
+    }
+
+    /// What counts at `at` after samples at these minutes, with a hold of 130 s and outages after one failure.
+    fn counted(samples: &[(i64, State)], at: i64) -> State {
+        let samples: Vec<_> = samples.iter().map(|(n, state)| (minute(*n), *state)).collect();
+        of_track(&Track::of_samples(Millis(130_000), &samples), &Terms::default()).at(minute(at)).counted
+    }
+
+    #[test]
+    fn a_gap_that_began_down_lasts_until_the_next_up_whatever_is_seen_meanwhile() {
+        let seen = [(0, State::Down), (60, State::Unknown), (61, State::Down), (62, State::Unknown), (70, State::Up)];
+        for at in [0, 30, 60, 62, 69] {
+            assert_eq!(counted(&seen, at), State::Down, "minute {at}");
+        }
+        assert_eq!(counted(&seen, 70), State::Up);
+        assert_eq!(counted(&[(0, State::Down), (1, State::Unknown)], 1), State::Unknown);
+    }
+
+    #[test]
+    fn a_gap_inside_a_run_too_long_to_keep_sample_by_sample_is_not_forgotten() {
+        let mut seen: Vec<_> = (0..70).map(|n| (n, State::Down)).collect();
+        seen.extend([(130, State::Down), (131, State::Down), (132, State::Unknown)]);
+        assert_eq!(counted(&seen, 140), State::Down);
+        let without_gap: Vec<_> = (0..132).map(|n| (n, State::Down)).chain([(132, State::Unknown)]).collect();
+        assert_eq!(counted(&without_gap, 140), State::Unknown);
+    }
+}
