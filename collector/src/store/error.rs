@@ -14,11 +14,13 @@ use rusqlite::ErrorCode;
 
 /// What the database itself said. Clone-able, because one failed commit is the cause of many errors.
 #[derive(Debug, Clone)]
-pub struct Cause(Arc<rusqlite::Error>);
+pub struct Cause {
+    said: Arc<rusqlite::Error>,
+}
 
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        self.said.fmt(f)
     }
 }
 
@@ -26,7 +28,7 @@ impl std::error::Error for Cause {}
 
 impl From<rusqlite::Error> for Cause {
     fn from(error: rusqlite::Error) -> Self {
-        Self(Arc::new(error))
+        Self { said: Arc::new(error) }
     }
 }
 
@@ -203,7 +205,7 @@ impl StoreError {
     pub(super) fn struck(&self, what: &'static str) -> Self {
         match self {
             Self::Write { source, .. } | Self::Full { source, .. } | Self::Busy { source, .. } => {
-                Self::caused(what, source.0.sqlite_error_code(), source.clone())
+                Self::caused(what, source.said.sqlite_error_code(), source.clone())
             }
             other => other.clone(),
         }
