@@ -116,13 +116,7 @@ impl Store {
             known.ok_or_else(|| StoreError::NotFound { what: "user", name: session.user.clone() })?;
             db.execute(
                 &format!("INSERT INTO session ({SESSION}) VALUES (?1, ?2, ?3, ?4, ?5)"),
-                (
-                    session.hash,
-                    &session.user,
-                    session.created_at.0,
-                    session.last_used.0,
-                    session.expires_at.0,
-                ),
+                (session.hash, &session.user, session.created_at.0, session.last_used.0, session.expires_at.0),
             )?;
             Ok(())
         })
@@ -180,8 +174,7 @@ impl Store {
     /// As every write.
     pub async fn expire_sessions(&self, now: UtcTime, idle_since: UtcTime) -> Result<usize, StoreError> {
         self.write("remove ended sessions", move |db| {
-            Ok(db
-                .execute("DELETE FROM session WHERE expires_at <= ?1 OR last_used < ?2", (now.0, idle_since.0))?)
+            Ok(db.execute("DELETE FROM session WHERE expires_at <= ?1 OR last_used < ?2", (now.0, idle_since.0))?)
         })
         .await
     }

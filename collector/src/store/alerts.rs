@@ -89,18 +89,15 @@ pub struct Applied {
 }
 
 /// Columns of an alert, in the order of [`alert_row`].
-const COLUMNS: &str = "a.id, a.alert_key, a.kind, a.severity, a.subject, a.summary, a.action, a.opened_at, a.resolved_at";
+const COLUMNS: &str =
+    "a.id, a.alert_key, a.kind, a.severity, a.subject, a.summary, a.action, a.opened_at, a.resolved_at";
 
 impl Store {
     /// Applies changes in their order, with a delivery to each of `channels` for every alert that opens.
     ///
     /// # Errors
     /// As every write.
-    pub async fn apply_alerts(
-        &self,
-        changes: Vec<AlertChange>,
-        channels: Vec<String>,
-    ) -> Result<Applied, StoreError> {
+    pub async fn apply_alerts(&self, changes: Vec<AlertChange>, channels: Vec<String>) -> Result<Applied, StoreError> {
         self.write("write alerts", move |db| {
             let mut applied = Applied::default();
             for change in &changes {

@@ -20,9 +20,9 @@ pub(super) struct Counters {
 /// How the store is doing at one moment. Counters run from the opening of the store.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StoreHealth {
-    /// The last commit succeeded (or none was tried).
+    /// The store takes writes, and the last commit succeeded (or none was tried).
     pub ok: bool,
-    /// Why the last commit failed, with its cause.
+    /// Why it is not: the last commit's failure with its cause, or that it is closed.
     pub reason: Option<String>,
     /// Size of the database file.
     pub db_bytes: u64,
@@ -80,14 +80,17 @@ impl Store {
     /// How the store is doing. Looks at the sizes of three files; does not touch the database.
     pub fn health(&self) -> StoreHealth {
         let counters = &self.inner.counters;
-        let reason = counters.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let trouble = counters.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let reason = if self.inner.writer.is_stopped() { Some(StoreError::Closed.to_string()) } else { trouble };
         let size = |path: std::path::PathBuf| std::fs::metadata(path).map_or(0, |file| file.len());
         StoreHealth {
             ok: reason.is_none(),
             reason,
             db_bytes: size(sqlite::database_file(&self.inner.dir)),
             wal_bytes: size(sqlite::wal_file(&self.inner.dir)),
-            free_bytes: rustix::fs::statvfs(&self.inner.dir).ok().map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize)),
+            free_bytes: rustix::fs::statvfs(&self.inner.dir)
+                .ok()
+                .map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize)),
             queue_depth: self.inner.writer.depth(),
             queue_limit: sqlite::writer::QUEUE,
             commits: counters.commits.load(Ordering::Relaxed),

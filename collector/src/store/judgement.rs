@@ -97,19 +97,13 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Read`], [`StoreError::Damaged`].
-    pub async fn details(
-        &self,
-        agent: AgentId,
-        check: CheckNo,
-        since: UtcTime,
-    ) -> Result<Vec<DetailRow>, StoreError> {
+    pub async fn details(&self, agent: AgentId, check: CheckNo, since: UtcTime) -> Result<Vec<DetailRow>, StoreError> {
         self.read("read the details of a check", move |db| {
             let mut ask = db.prepare_cached(
                 "SELECT agent, record FROM detail WHERE agent = ?1 AND check_no = ?2 AND scheduled_at >= ?3
                  ORDER BY scheduled_at",
             )?;
-            let rows = ask
-                .query_map((agent.0, check.0, since.0), |row| Ok((cells::agent(row, 0)?, row.get(1)?)))?;
+            let rows = ask.query_map((agent.0, check.0, since.0), |row| Ok((cells::agent(row, 0)?, row.get(1)?)))?;
             rows.map(|row| detail_row(row?)).collect()
         })
         .await

@@ -18,22 +18,10 @@ pub(super) struct Migration {
 }
 
 pub(super) const MIGRATIONS: &[Migration] = &[
-    Migration {
-        number: 1,
-        name: "agents and blocks",
-        sql: include_str!("migrations/001_agents_and_blocks.sql"),
-    },
-    Migration {
-        number: 2,
-        name: "judgement",
-        sql: include_str!("migrations/002_judgement.sql"),
-    },
+    Migration { number: 1, name: "agents and blocks", sql: include_str!("migrations/001_agents_and_blocks.sql") },
+    Migration { number: 2, name: "judgement", sql: include_str!("migrations/002_judgement.sql") },
     Migration { number: 3, name: "alerts", sql: include_str!("migrations/003_alerts.sql") },
-    Migration {
-        number: 4,
-        name: "access and audit",
-        sql: include_str!("migrations/004_access_and_audit.sql"),
-    },
+    Migration { number: 4, name: "access and audit", sql: include_str!("migrations/004_access_and_audit.sql") },
 ];
 
 /// Brings the schema to the newest number. The caller holds the directory's lock.

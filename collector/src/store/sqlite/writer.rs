@@ -169,6 +169,11 @@ impl Writer {
         self.queue.max_capacity() - self.queue.capacity()
     }
 
+    /// True when no work is taken any more: closed, or the thread has died.
+    pub(in crate::store) fn is_stopped(&self) -> bool {
+        self.queue.is_closed()
+    }
+
     /// Commits what is queued and waits until the files are closed.
     pub(in crate::store) async fn close(&self) {
         // Fails only when the thread has ended already, which is what was asked for.

@@ -134,7 +134,10 @@ async fn a_check_keeps_its_number_for_ever_and_no_number_means_two_checks() {
     let again = store.assign_checks(names(&["api", "mail", "web"])).await.unwrap();
     assert_eq!((again["api"], again["mail"], again["web"]), (CheckNo(4), CheckNo(3), CheckNo(2)));
     assert_eq!(store.check_names().await.unwrap()[&CheckNo(1)], "db");
-    store.write("use up", |db| Ok(db.execute("INSERT INTO check_name VALUES (4294967295, 'last')", [])?)).await.unwrap();
+    store
+        .write("use up", |db| Ok(db.execute("INSERT INTO check_name VALUES (4294967295, 'last')", [])?))
+        .await
+        .unwrap();
     let none_left = store.assign_checks(names(&["one more"])).await;
     assert!(matches!(none_left, Err(StoreError::NoCheckNumbers)));
     assert_eq!(store.assign_checks(names(&["last"])).await.unwrap()["last"], CheckNo(u32::MAX));

@@ -50,7 +50,10 @@ async fn an_open_alert_is_not_opened_again_and_a_resolved_one_may_be() {
     let ended = apply(&store, vec![resolve("a", 20), resolve("a", 21), resolve("never", 22)], &["chat"]).await;
     assert_eq!(ended.resolved, [first.opened[0]]);
     let recent = store.alerts_recent(UtcTime(20), 10).await.unwrap();
-    assert_eq!(recent.iter().map(|a| (a.id, a.resolved_at)).collect::<Vec<_>>(), [(first.opened[0], Some(UtcTime(20)))]);
+    assert_eq!(
+        recent.iter().map(|a| (a.id, a.resolved_at)).collect::<Vec<_>>(),
+        [(first.opened[0], Some(UtcTime(20)))]
+    );
     assert_eq!(store.alerts_recent(UtcTime(21), 10).await.unwrap(), []);
     let again = apply(&store, vec![open("a", 30)], &["chat"]).await;
     assert!(again.opened[0] > first.opened[1], "another alert with the same key");

@@ -150,7 +150,10 @@ async fn a_block_reads_back_as_it_came() {
     let [read] = read.as_slice() else { panic!("one block after the first, not {read:?}") };
     assert_eq!((read.id, read.skip), (BlockId(2), 2));
     assert_eq!((read.agent, read.epoch, read.first, read.records), (sent.agent, sent.epoch, sent.first, sent.records));
-    assert_eq!((read.received_at, read.from, read.to, &read.bytes), (sent.received_at, sent.from, sent.to, &sent.bytes));
+    assert_eq!(
+        (read.received_at, read.from, read.to, &read.bytes),
+        (sent.received_at, sent.from, sent.to, &sent.bytes)
+    );
 }
 
 #[tokio::test]

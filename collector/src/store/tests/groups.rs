@@ -4,14 +4,19 @@ use std::sync::mpsc;
 
 use super::{agent, block, fresh, register};
 use crate::store::error::Fault;
-use crate::store::sqlite::writer::QUEUE;
+use crate::store::sqlite::{self, writer::QUEUE};
 use crate::store::{Store, StoreError};
 
 /// Keeps the writer busy until told: what is queued meanwhile shares groups.
 fn gate(store: &Store) -> (impl Future<Output = Result<(), StoreError>> + use<>, mpsc::Sender<()>) {
     let (open, opened) = mpsc::channel();
     let store = store.clone();
-    (async move { store.write("wait", move |_| Ok(opened.recv().unwrap_or(()))).await }, open)
+    let wait = move |_: &rusqlite::Connection| {
+        // Ends also when the test gives up and drops the other end.
+        let _ = opened.recv();
+        Ok(())
+    };
+    (async move { store.write("wait", wait).await }, open)
 }
 
 #[tokio::test]
@@ -67,12 +72,10 @@ async fn an_append_the_database_fails_takes_its_group_along_and_the_next_group_w
         .await
         .unwrap();
     let (wait, open) = gate(&store);
-    let (waited, good, bad, ()) = tokio::join!(
-        wait,
-        store.append(block(agent(1), 1, 1, 4)),
-        store.append(block(agent(1), 666, 1, 4)),
-        async { open.send(()).unwrap() },
-    );
+    let (waited, good, bad, ()) =
+        tokio::join!(wait, store.append(block(agent(1), 1, 1, 4)), store.append(block(agent(1), 666, 1, 4)), async {
+            open.send(()).unwrap();
+        },);
     assert!(matches!(bad, Err(StoreError::Write { what: "store a block", .. })), "{bad:?}");
     let stored = store.block_stats().await.unwrap();
     // Whether the gate was still in the group depends on how long it stood open; the two blocks shared one.
@@ -94,7 +97,9 @@ async fn a_queue_that_is_full_makes_callers_wait_and_loses_nobody() {
     let many = 2 * QUEUE as u64;
     for first in 1..=many {
         let store = store.clone();
-        askers.spawn(async move { drop(store.append(block(agent(1), 1, first, 1)).await.unwrap()) });
+        askers.spawn(async move {
+            store.append(block(agent(1), 1, first, 1)).await.unwrap();
+        });
     }
     // Every asker is polled once before this one, which was spawned last.
     let health = store.clone();
@@ -107,4 +112,46 @@ async fn a_queue_that_is_full_makes_callers_wait_and_loses_nobody() {
     let health = store.health();
     assert_eq!(health.queue_depth, 0);
     assert!(health.blocks >= 20 * health.commits.saturating_sub(4), "they went in groups: {health:?}");
+}
+
+#[tokio::test]
+async fn nobody_is_told_success_before_the_commit_and_a_commit_that_fails_leaves_nothing() {
+    let (store, _dir) = fresh();
+    register(&store, agent(1)).await;
+    // A constraint that is looked at by COMMIT itself, when all work of the group has gone well.
+    let orphan = store.write("leave an orphan", |db| {
+        db.execute_batch("PRAGMA defer_foreign_keys = ON")?;
+        db.execute("INSERT INTO session VALUES (zeroblob(32), 'nobody', 1, 1, 1)", [])?;
+        Ok(())
+    });
+    let (wait, open) = gate(&store);
+    let (_, appended, orphan, checks, ()) = tokio::join!(
+        wait,
+        store.append(block(agent(1), 1, 1, 4)),
+        orphan,
+        store.assign_checks(vec!["web".to_owned()]),
+        async { open.send(()).unwrap() },
+    );
+    assert!(matches!(appended, Err(StoreError::Write { what: "store a block", .. })), "{appended:?}");
+    assert!(matches!(orphan, Err(StoreError::Write { what: "leave an orphan", .. })), "{orphan:?}");
+    assert!(matches!(checks, Err(StoreError::Write { what: "number the checks", .. })), "{checks:?}");
+    assert_eq!(store.block_stats().await.unwrap().records, 0);
+    assert!(store.check_names().await.unwrap().is_empty());
+    assert_eq!((store.health().ok, store.health().failed_commits), (false, 1));
+    store.append(block(agent(1), 1, 1, 4)).await.unwrap();
+    assert!(store.health().ok);
+}
+
+#[tokio::test]
+async fn a_database_that_another_process_keeps_locked_is_told_as_busy_and_works_again() {
+    let (store, dir) = fresh();
+    register(&store, agent(1)).await;
+    store.write("be impatient", |db| Ok(db.busy_timeout(std::time::Duration::ZERO)?)).await.unwrap();
+    let other = rusqlite::Connection::open(sqlite::database_file(dir.path())).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let busy = store.append(block(agent(1), 1, 1, 4)).await.unwrap_err();
+    assert!(matches!(busy, StoreError::Busy { what: "store a block", .. }) && !busy.is_refusal(), "{busy:?}");
+    assert_eq!(store.block_stats().await.unwrap().records, 0, "reading goes on");
+    other.execute_batch("ROLLBACK").unwrap();
+    store.append(block(agent(1), 1, 1, 4)).await.unwrap();
 }

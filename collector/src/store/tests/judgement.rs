@@ -88,7 +88,8 @@ fn vitals(at: i64) -> Vitals {
 fn whole() -> Judgement {
     let facts = HostFacts { hostname: "h".to_owned(), cpus: 2, ..HostFacts::default() };
     let patch = PatchReport { scanned_at: UtcTime(9), reboot_required: Some(true), ..PatchReport::default() };
-    let energy = EnergyReading { end: UtcTime(9), energy: Microjoules(5), high: Microjoules(9), ..EnergyReading::default() };
+    let energy =
+        EnergyReading { end: UtcTime(9), energy: Microjoules(5), high: Microjoules(9), ..EnergyReading::default() };
     Judgement {
         through: BlockId(12),
         outages: vec![OutageChange::Put(outage(1_000, None))],
@@ -132,11 +133,8 @@ async fn what_was_judged_reads_back_and_writing_it_twice_changes_nothing() {
 async fn the_watermark_never_goes_back_and_an_older_report_never_replaces_a_newer_one() {
     let (store, _dir) = fresh();
     store.commit_judgement(whole()).await.unwrap();
-    let older = Judgement {
-        through: BlockId(3),
-        reports: vec![told(8, Told::Vitals(vitals(8)))],
-        ..Judgement::default()
-    };
+    let older =
+        Judgement { through: BlockId(3), reports: vec![told(8, Told::Vitals(vitals(8)))], ..Judgement::default() };
     store.commit_judgement(older).await.unwrap();
     assert_eq!(store.judged_through().await.unwrap(), BlockId(12));
     assert_eq!(store.hosts().await.unwrap()[&agent(1)].vitals, Some((UtcTime(9), vitals(9))));
@@ -192,7 +190,7 @@ async fn a_mended_finding_is_closed_and_kept_and_opens_again_as_the_same_row() {
         assert_eq!(store.open_findings().await.unwrap()[0].state, state);
         write(closed.clone()).await;
         assert_eq!(store.open_findings().await.unwrap(), []);
-        assert_eq!(store.findings_of(agent(1)).await.unwrap(), [closed.clone()]);
+        assert_eq!(store.findings_of(agent(1)).await.unwrap(), std::slice::from_ref(&closed));
     }
     assert_eq!(store.findings_of(agent(2)).await.unwrap(), []);
 }

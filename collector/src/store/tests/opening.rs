@@ -111,7 +111,8 @@ async fn the_files_are_the_owners_alone() {
 #[test]
 fn a_file_that_is_no_database_is_told_by_name() {
     let dir = tempfile::tempdir().unwrap();
-    std::fs::write(sqlite::database_file(dir.path()), "this is a letter to my aunt, not a database".repeat(99)).unwrap();
+    std::fs::write(sqlite::database_file(dir.path()), "this is a letter to my aunt, not a database".repeat(99))
+        .unwrap();
     let refused = Store::open(dir.path()).unwrap_err();
     assert!(matches!(refused, StoreError::Open { .. }) && refused.to_string().contains("peil.db"), "{refused}");
 }
@@ -125,6 +126,7 @@ async fn closing_commits_what_was_queued_and_other_clones_are_told() {
     appended.unwrap();
     assert!(matches!(other.append(block(agent(1), 1, 6, 5)).await, Err(StoreError::Closed)));
     assert!(matches!(other.ready().await, Err(StoreError::Closed)));
+    assert_eq!((other.health().ok, other.health().reason.as_deref()), (false, Some("the store is closed")));
     other.close().await;
     assert!(!dir.path().join("peil.db-wal").exists(), "the log is folded into the database");
     let again = Store::open(dir.path()).unwrap();

@@ -37,8 +37,7 @@ async fn what_was_acked_survives_a_killed_process_and_is_not_stored_twice() {
     store.close().await;
     let mut acked = 0;
     for kill_after in [1, 25, 60] {
-        let mut child =
-            start("what_was_acked_survives_a_killed_process_and_is_not_stored_twice", dir.path());
+        let mut child = start("what_was_acked_survives_a_killed_process_and_is_not_stored_twice", dir.path());
         let lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
         // What the harness prints may stand before the word on the same line.
         let acks = lines.filter_map(|line| line.split_once("acked ")?.1.parse::<u64>().ok());
@@ -78,7 +77,7 @@ async fn send_until_killed(dir: &Path) {
         std::io::stdout().flush().unwrap();
     }
     // The parent kills us long before; without it there is nothing more to say.
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 #[tokio::test]
