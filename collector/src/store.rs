@@ -16,7 +16,7 @@
 //! - Time is always an argument.
 //!
 //! One thread owns the writing connection and puts what waits into one transaction
-//! ([`sqlite::writer`](self)); reads run beside it on connections of their own.
+//! (`sqlite/writer.rs`); reads run beside it on connections of their own.
 //!
 //! Deliberately not here: retention and compaction of blocks, and caches. Whoever needs a value often
 //! keeps it.
