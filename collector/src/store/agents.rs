@@ -1,0 +1,171 @@
+//! Which agents there are, their certificates, and when each was heard last.
+//!
+//! A row is made at enrolment and stays for ever: a revoked agent keeps its figures and its id is not
+//! given to another. When an agent was last heard is the later of two times: its last block (kept with the
+//! stream, so that storing a block touches one row and not two) and [`Store::touch_contact`].
+
+use peil_proto::ids::AgentId;
+use peil_proto::time::UtcTime;
+use rusqlite::{Connection, OptionalExtension};
+
+use super::error::Fault;
+use super::{Store, StoreError, audit, cells};
+
+/// An agent to be admitted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewAgent {
+    /// Its identity, new.
+    pub agent: AgentId,
+    /// Name of its host, for people.
+    pub hostname: String,
+    /// Serial number of its certificate.
+    pub cert_serial: String,
+    /// End of its certificate.
+    pub cert_not_after: UtcTime,
+}
+
+/// An agent, admitted or revoked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentRow {
+    /// Its identity.
+    pub agent: AgentId,
+    /// Name of its host at enrolment.
+    pub hostname: String,
+    /// The group its token was made for.
+    pub group: String,
+    /// When it enrolled.
+    pub enrolled_at: UtcTime,
+    /// When it was revoked, if it was.
+    pub revoked_at: Option<UtcTime>,
+    /// When anything last came from it.
+    pub last_contact: Option<UtcTime>,
+    /// Serial number of the certificate given last.
+    pub cert_serial: String,
+    /// End of that certificate.
+    pub cert_not_after: UtcTime,
+}
+
+impl Store {
+    /// Admits an agent without a token (an operator's own doing; agents use [`Store::redeem_token`]).
+    ///
+    /// # Errors
+    /// [`StoreError::Write`] when the id is taken, and as every write.
+    pub async fn register(&self, agent: NewAgent, group: &str, at: UtcTime, by: &str) -> Result<(), StoreError> {
+        let (group, by) = (group.to_owned(), by.to_owned());
+        self.write("register an agent", move |db| {
+            insert(db, &agent, &group, at)?;
+            audit::enter(db, at, &by, "agent.register", &format!("{} {}", agent.agent, agent.hostname))
+        })
+        .await
+    }
+
+    /// Every agent, in order of host name.
+    ///
+    /// # Errors
+    /// [`StoreError::Read`].
+    pub async fn agents(&self) -> Result<Vec<AgentRow>, StoreError> {
+        self.read("list the agents", |db| {
+            let mut ask = db.prepare_cached(
+                "SELECT a.agent, a.hostname, a.host_group, a.enrolled_at, a.revoked_at, a.last_contact,
+                   (SELECT MAX(s.last_at) FROM agent_stream s WHERE s.agent = a.agent), a.cert_serial, a.cert_not_after
+                 FROM agent a ORDER BY a.hostname, a.agent",
+            )?;
+            let rows = ask.query_map([], |row| {
+                Ok(AgentRow {
+                    agent: cells::agent(row, 0)?,
+                    hostname: row.get(1)?,
+                    group: row.get(2)?,
+                    enrolled_at: cells::time(row, 3)?,
+                    revoked_at: cells::time_or_none(row, 4)?,
+                    last_contact: cells::time_or_none(row, 5)?.max(cells::time_or_none(row, 6)?),
+                    cert_serial: row.get(7)?,
+                    cert_not_after: cells::time(row, 8)?,
+                })
+            })?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
+    /// Notes when agents were heard without a block (hello, keep-alive). Never moves a time back; unknown
+    /// agents are passed over.
+    ///
+    /// # Errors
+    /// As every write.
+    pub async fn touch_contact(&self, heard: Vec<(AgentId, UtcTime)>) -> Result<(), StoreError> {
+        self.write("note when agents were heard", move |db| {
+            let mut touch = db.prepare_cached(
+                "UPDATE agent SET last_contact = ?2 WHERE agent = ?1 AND COALESCE(last_contact, ?2) <= ?2",
+            )?;
+            for (agent, at) in heard {
+                touch.execute((agent.0, at.0))?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Shuts an agent out: nothing is taken from it after this is answered. The first revocation stands;
+    /// a second one changes nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownAgent`], and as every write.
+    pub async fn revoke(&self, agent: AgentId, at: UtcTime, by: &str) -> Result<(), StoreError> {
+        let by = by.to_owned();
+        self.write("revoke an agent", move |db| {
+            if revoked_at(db, agent)?.is_some() {
+                return Ok(());
+            }
+            db.execute("UPDATE agent SET revoked_at = ?2 WHERE agent = ?1", (agent.0, at.0))?;
+            audit::enter(db, at, &by, "agent.revoke", &agent.to_string())
+        })
+        .await
+    }
+
+    /// Notes the certificate an agent was given in place of its last one.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownAgent`], [`StoreError::RevokedAgent`], and as every write.
+    pub async fn renewed(&self, agent: AgentId, serial: &str, not_after: UtcTime) -> Result<(), StoreError> {
+        let serial = serial.to_owned();
+        self.write("note a renewed certificate", move |db| {
+            if let Some(at) = revoked_at(db, agent)? {
+                return Err(StoreError::RevokedAgent { agent, at }.into());
+            }
+            let mut renew =
+                db.prepare_cached("UPDATE agent SET cert_serial = ?2, cert_not_after = ?3 WHERE agent = ?1")?;
+            renew.execute((agent.0, serial, not_after.0))?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Enrolled and not revoked.
+    ///
+    /// # Errors
+    /// [`StoreError::Read`].
+    pub async fn is_admitted(&self, agent: AgentId) -> Result<bool, StoreError> {
+        self.read("ask whether an agent is admitted", move |db| match revoked_at(db, agent) {
+            Ok(revoked) => Ok(revoked.is_none()),
+            Err(Fault::Refused(StoreError::UnknownAgent(_))) => Ok(false),
+            Err(fault) => Err(fault),
+        })
+        .await
+    }
+}
+
+fn revoked_at(db: &Connection, agent: AgentId) -> Result<Option<UtcTime>, Fault> {
+    let mut ask = db.prepare_cached("SELECT revoked_at FROM agent WHERE agent = ?1")?;
+    let found = ask.query_row([agent.0], |row| cells::time_or_none(row, 0)).optional()?;
+    found.ok_or_else(|| StoreError::UnknownAgent(agent).into())
+}
+
+/// Makes the row of a new agent, inside the caller's transaction.
+pub(super) fn insert(db: &Connection, agent: &NewAgent, group: &str, at: UtcTime) -> rusqlite::Result<()> {
+    let mut insert = db.prepare_cached(
+        "INSERT INTO agent (agent, hostname, host_group, enrolled_at, cert_serial, cert_not_after)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+    )?;
+    insert.execute((agent.agent.0, &agent.hostname, group, at.0, &agent.cert_serial, agent.cert_not_after.0))?;
+    Ok(())
+}

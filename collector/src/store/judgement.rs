@@ -1,0 +1,136 @@
+//! What was derived from blocks, with the watermark that says how far: one transaction.
+//!
+//! Derived rows are a pure function of blocks and configuration, so a judgement only ever overwrites: the
+//! same one twice, or one made again after a crash from the same blocks, leaves the same rows. The
+//! watermark rises or stays; a judgement made again from older blocks does not take it back.
+
+use peil_proto::ids::{AgentId, CheckNo};
+use peil_proto::record::{ProbeDetail, Record};
+use peil_proto::time::UtcTime;
+use rusqlite::{Connection, OptionalExtension};
+
+use super::blocks::BlockId;
+use super::energy::EnergyHourRow;
+use super::error::Fault;
+use super::hosts::HostReport;
+use super::outages::OutageChange;
+use super::patches::FindingRow;
+use super::{Store, StoreError, cells, energy, hosts, outages, patches};
+
+/// Everything that follows from the blocks up to `through` and was not yet written.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Judgement {
+    /// The last block it takes into account.
+    pub through: BlockId,
+    /// Outages that came, changed or went.
+    pub outages: Vec<OutageChange>,
+    /// Findings that came, changed or closed.
+    pub findings: Vec<FindingRow>,
+    /// Hours whose energy changed, whole.
+    pub energy_hours: Vec<EnergyHourRow>,
+    /// What stands behind changed outcomes.
+    pub details: Vec<DetailRow>,
+    /// The newest of what hosts told about themselves.
+    pub reports: Vec<HostReport>,
+}
+
+/// What stood behind one sample.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DetailRow {
+    /// Who saw it.
+    pub agent: AgentId,
+    /// What it saw; names the check and the scheduled time.
+    pub detail: ProbeDetail,
+}
+
+const JOB: &str = "judge";
+
+impl Store {
+    /// The last block that has been judged; 0 before the first.
+    ///
+    /// # Errors
+    /// [`StoreError::Read`].
+    pub async fn judged_through(&self) -> Result<BlockId, StoreError> {
+        self.read("read how far blocks are judged", |db| Ok(judged_through(db)?)).await
+    }
+
+    /// Writes a judgement and moves the watermark, all or nothing. Writing it twice does no harm.
+    ///
+    /// # Errors
+    /// As every write.
+    pub async fn commit_judgement(&self, judgement: Judgement) -> Result<(), StoreError> {
+        self.write("write what was judged", move |db| {
+            outages::write(db, &judgement.outages)?;
+            patches::write(db, &judgement.findings)?;
+            energy::write(db, &judgement.energy_hours)?;
+            hosts::write(db, &judgement.reports)?;
+            write_details(db, &judgement.details)?;
+            let through = judged_through(db)?.max(judgement.through);
+            let mut mark = db.prepare_cached(
+                "INSERT INTO watermark (job, through) VALUES (?1, ?2)
+                 ON CONFLICT (job) DO UPDATE SET through = excluded.through",
+            )?;
+            mark.execute((JOB, through.0))?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// The newest detail of every (agent, check).
+    ///
+    /// # Errors
+    /// [`StoreError::Read`], [`StoreError::Damaged`].
+    pub async fn latest_details(&self) -> Result<Vec<DetailRow>, StoreError> {
+        self.read("read the newest details", |db| {
+            let mut ask = db.prepare_cached(
+                "SELECT d.agent, d.record FROM detail d WHERE d.scheduled_at =
+                   (SELECT MAX(e.scheduled_at) FROM detail e WHERE e.agent = d.agent AND e.check_no = d.check_no)
+                 ORDER BY d.agent, d.check_no",
+            )?;
+            let rows = ask.query_map([], |row| Ok((cells::agent(row, 0)?, row.get(1)?)))?;
+            rows.map(|row| detail_row(row?)).collect()
+        })
+        .await
+    }
+
+    /// The details one agent gave of one check from `since` on, oldest first.
+    ///
+    /// # Errors
+    /// [`StoreError::Read`], [`StoreError::Damaged`].
+    pub async fn details(&self, agent: AgentId, check: CheckNo, since: UtcTime) -> Result<Vec<DetailRow>, StoreError> {
+        self.read("read the details of a check", move |db| {
+            let mut ask = db.prepare_cached(
+                "SELECT agent, record FROM detail WHERE agent = ?1 AND check_no = ?2 AND scheduled_at >= ?3
+                 ORDER BY scheduled_at",
+            )?;
+            let rows = ask.query_map((agent.0, check.0, since.0), |row| Ok((cells::agent(row, 0)?, row.get(1)?)))?;
+            rows.map(|row| detail_row(row?)).collect()
+        })
+        .await
+    }
+}
+
+fn judged_through(db: &Connection) -> rusqlite::Result<BlockId> {
+    let mut ask = db.prepare_cached("SELECT through FROM watermark WHERE job = ?1")?;
+    let through: Option<i64> = ask.query_row([JOB], |row| row.get(0)).optional()?;
+    Ok(BlockId(through.unwrap_or(0)))
+}
+
+fn write_details(db: &Connection, details: &[DetailRow]) -> rusqlite::Result<()> {
+    let mut upsert = db.prepare_cached(
+        "INSERT INTO detail (agent, check_no, scheduled_at, record) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT (agent, check_no, scheduled_at) DO UPDATE SET record = excluded.record",
+    )?;
+    for DetailRow { agent, detail } in details {
+        let record = peil_proto::convert::to_spool(&Record::Detail(detail.clone()));
+        upsert.execute((agent.0, detail.check.0, detail.scheduled_at.0, record))?;
+    }
+    Ok(())
+}
+
+fn detail_row((agent, record): (AgentId, Vec<u8>)) -> Result<DetailRow, Fault> {
+    match cells::record(&record, "a detail")? {
+        Record::Detail(detail) => Ok(DetailRow { agent, detail }),
+        _ => Err(StoreError::Damaged { what: "a detail" }.into()),
+    }
+}

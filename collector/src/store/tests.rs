@@ -1,0 +1,82 @@
+//! The store's promises. Each file one family; here is what they share: a store in a directory of its own
+//! and the things to put into it.
+
+mod exactly_once;
+mod processes;
+mod opening;
+mod groups;
+mod disk_full;
+mod admission;
+mod judgement;
+mod alerts;
+mod access;
+mod audit;
+mod layers;
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use peil_proto::ids::{AgentId, Epoch, Seq};
+use peil_proto::time::UtcTime;
+use tempfile::TempDir;
+
+use super::Store;
+use super::agents::NewAgent;
+use super::blocks::{BlockId, BlockLimit, NewBlock};
+
+/// A store in a new directory, which goes when the second value does.
+fn fresh() -> (Store, TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    (Store::open(dir.path()).unwrap(), dir)
+}
+
+fn agent(no: u8) -> AgentId {
+    AgentId([no; 16])
+}
+
+fn new_agent(agent: AgentId) -> NewAgent {
+    NewAgent {
+        agent,
+        hostname: format!("host-{}", agent.0[0]),
+        cert_serial: "01".to_owned(),
+        cert_not_after: UtcTime(90_000),
+    }
+}
+
+async fn register(store: &Store, agent: AgentId) {
+    store.register(new_agent(agent), "all", UtcTime(1), "test").await.unwrap();
+}
+
+/// A block of `records` records; its bytes tell its sequence, nothing more.
+fn block(agent: AgentId, epoch: u64, first: u64, records: u32) -> NewBlock {
+    let moment = UtcTime(i64::try_from(first).unwrap() * 1_000);
+    NewBlock {
+        agent,
+        epoch: Epoch(epoch),
+        first: Seq(first),
+        records,
+        received_at: moment,
+        from: moment,
+        to: moment,
+        bytes: Bytes::from(format!("{first}+{records}")),
+    }
+}
+
+/// How often each (agent, epoch, sequence) stands in the stored blocks once `skip` is passed over.
+async fn counted(store: &Store) -> BTreeMap<(AgentId, Epoch, u64), u32> {
+    let mut counts = BTreeMap::new();
+    let mut after = BlockId::default();
+    loop {
+        let page = store.blocks_after(after, BlockLimit { blocks: 7, bytes: usize::MAX }).await.unwrap();
+        let Some(last) = page.last() else { return counts };
+        after = last.id;
+        for block in page {
+            let first = block.first.0 + u64::from(block.skip);
+            let end = block.first.0 + u64::from(block.records);
+            assert!(first < end, "a stored block has something new in it");
+            for seq in first..end {
+                *counts.entry((block.agent, block.epoch, seq)).or_default() += 1;
+            }
+        }
+    }
+}
