@@ -62,3 +62,51 @@ pub(crate) fn of(root: &Root) -> Option<u64> {
     }
     Some(key.0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::io::Write;
+
+    #[test]
+    fn every_change_a_scan_would_see_changes_the_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::new(dir.path());
+        let put = |inside: &str, text: &str| {
+            let path = dir.path().join(inside.trim_start_matches('/'));
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            // In place, with the time it had: only the content tells.
+            let before = fs::metadata(&path).and_then(|m| m.modified()).ok();
+            let mut file = File::create(&path).unwrap();
+            file.write_all(text.as_bytes()).unwrap();
+            if let Some(before) = before {
+                file.set_modified(before).unwrap();
+            }
+        };
+        assert_eq!(of(&root), None, "nothing there");
+        put(dpkg::STATUS, "Package: a\n");
+        let head = format!("{}/h_dists_s_InRelease", apt_lists::DIRECTORY);
+        put(&head, "Date: Sat, 21 Nov 2026 00:53:02 UTC\n");
+        let mut seen = vec![of(&root).unwrap()];
+        assert_eq!(of(&root), seen.first().copied(), "unchanged");
+        let fragment = format!("{}/pin", preferences::DIRECTORY);
+        for (inside, text) in [
+            (dpkg::STATUS, "Package: longer\n"),
+            (head.as_str(), "Date: Sun, 22 Nov 2026 00:53:02 UTC\n"),
+            (fragment.as_str(), "Package: a\n"),
+            (apt_conf::FILE, "x"),
+            (reboot::FLAG, ""),
+            ("/usr/share/distro-info/debian.csv", "version"),
+            ("/var/lib/apt/lists/h_dists_s_main_binary-amd64_Packages", "Package: a\n"),
+        ] {
+            put(inside, text);
+            let key = of(&root).unwrap();
+            assert!(!seen.contains(&key), "{inside} changed unseen");
+            seen.push(key);
+        }
+        let touched = File::open(root.locate(dpkg::STATUS)).unwrap();
+        touched.set_modified(std::time::UNIX_EPOCH).unwrap();
+        assert!(!seen.contains(&of(&root).unwrap()), "same length, other time");
+    }
+}

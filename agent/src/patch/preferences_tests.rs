@@ -57,6 +57,8 @@ fn pins_choose_as_apt_preferences_says() {
         ("Package: *\nPin: origin other.org\nPin-Priority: 50\n", "4"),
         ("Package: demo\nPin: version 2\nPin-Priority: 1000\n", "2"),
         ("Package: demo\nPin: version 1*\nPin-Priority: 1001\n", "1"),
+        // Only a downgrade needs 1000, and 1000 is enough.
+        ("Package: demo\nPin: version 1\nPin-Priority: 1000\n", "1"),
         ("Package: demo\nPin: version 1\nPin-Priority: 999\n", "4"),
         ("Package: d*o other\nPin: release a=experimental\nPin-Priority: 990\n", "6"),
         ("Package: /^DE.o$/\nPin: release c=main, a=stable\nPin-Priority: 990\n", "3"),

@@ -367,7 +367,8 @@ proptest! {
     }
 }
 
-/// A real directory on which the process is killed after some changes: the last one gets half way.
+/// A real directory on which the process is killed after some changes: the last one gets half way. A
+/// kill leaves the cache alone, so syncs count as changes but need not reach the disk.
 struct Killed {
     dir: RealDir,
     left: Arc<AtomicU32>,
@@ -407,7 +408,7 @@ impl Disk for Killed {
         spend(&self.left).and_then(|()| self.dir.remove(name))
     }
     fn sync_names(&self) -> io::Result<()> {
-        spend(&self.left).and_then(|()| self.dir.sync_names())
+        spend(&self.left)
     }
     fn free_bytes(&self) -> io::Result<u64> {
         self.dir.free_bytes()
@@ -434,7 +435,7 @@ impl DiskFile for KilledFile {
         spend(&self.left).and_then(|()| self.file.cut(bytes))
     }
     fn sync(&self) -> io::Result<()> {
-        spend(&self.left).and_then(|()| self.file.sync())
+        spend(&self.left)
     }
 }
 
