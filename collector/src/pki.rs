@@ -201,8 +201,7 @@ impl Authority {
             return Err(unfit(format!("it expired on {}; make a new one and enrol the agents again", facts.not_after)));
         }
         let issuer = Issuer::from_ca_cert_der(&der, pair).map_err(crypto("use the authority's certificate"))?;
-        let authority =
-            Self { directory: directory.to_owned(), issuer, certificate: der, not_after: facts.not_after };
+        let authority = Self { directory: directory.to_owned(), issuer, certificate: der, not_after: facts.not_after };
         authority.try_out(now).map_err(|e| unfit(format!("what it signs would not be believed: {e}")))?;
         Ok(authority)
     }
@@ -283,16 +282,21 @@ impl Authority {
         let number = fresh_serial()?;
         params.serial_number = Some(SerialNumber::from_slice(&number));
         let made = params.signed_by(key, &self.issuer).map_err(crypto("sign a certificate"))?;
-        Ok(IssuedCertificate { der: made.der().clone(), serial: Serial::new(&number), not_after: whole_second(not_after) })
+        Ok(IssuedCertificate {
+            der: made.der().clone(),
+            serial: Serial::new(&number),
+            not_after: whole_second(not_after),
+        })
     }
 
     /// Signs for a throw-away key and verifies as a collector would.
     fn try_out(&self, now: UtcTime) -> Result<(), String> {
         let key = KeyPair::generate().map_err(|e| e.to_string())?;
         let trial = self.sign_agent_key(&key, AgentId([0; 16]), now, CLOCK_SKEW).map_err(|e| e.to_string())?;
-        let verifier = WebPkiClientVerifier::builder_with_provider(self.roots().map_err(|e| e.to_string())?, provider())
-            .build()
-            .map_err(|e| e.to_string())?;
+        let verifier =
+            WebPkiClientVerifier::builder_with_provider(self.roots().map_err(|e| e.to_string())?, provider())
+                .build()
+                .map_err(|e| e.to_string())?;
         let at = UnixTime::since_unix_epoch(Duration::from_millis(u64::try_from(now.0).unwrap_or(0)));
         verifier.verify_client_cert(&trial.der, &[], at).map(|_| ()).map_err(|e| e.to_string())
     }
@@ -301,7 +305,10 @@ impl Authority {
 /// Hides the key.
 impl std::fmt::Debug for Authority {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Authority").field("fingerprint", &self.fingerprint()).field("not_after", &self.not_after).finish()
+        f.debug_struct("Authority")
+            .field("fingerprint", &self.fingerprint())
+            .field("not_after", &self.not_after)
+            .finish()
     }
 }
 
@@ -366,8 +373,11 @@ fn fresh_serial() -> Result<[u8; 16], PkiError> {
 
 fn read_certificate(path: &Path) -> Result<CertificateDer<'static>, PkiError> {
     let text = keyfile::read_public(path)?;
-    CertificateDer::from_pem_slice(text.as_bytes())
-        .map_err(|e| PkiError::Unreadable { path: path.to_owned(), wanted: "a certificate", reason: e.to_string() })
+    CertificateDer::from_pem_slice(text.as_bytes()).map_err(|e| PkiError::Unreadable {
+        path: path.to_owned(),
+        wanted: "a certificate",
+        reason: e.to_string(),
+    })
 }
 
 fn read_key(path: &Path) -> Result<KeyPair, PkiError> {

@@ -190,7 +190,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.key");
         write(&path, b"secret", Readers::OwnerOnly).unwrap();
-        for (mode, refused) in [(0o600, false), (0o400, false), (0o640, false), (0o644, true), (0o660, true), (0o604, true)] {
+        for (mode, refused) in
+            [(0o600, false), (0o400, false), (0o640, false), (0o644, true), (0o660, true), (0o604, true)]
+        {
             std::fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
             match read_private(&path) {
                 Ok(_) => assert!(!refused, "{mode:o} was accepted"),

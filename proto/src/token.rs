@@ -49,10 +49,14 @@ pub enum TokenError {
     #[error("this is not an enrolment token: a token begins with \"peil1.\"")]
     NotAToken,
     /// Made by a collector that speaks a later format.
-    #[error("this token has another version than this program knows (\"peil1\"): use the agent that belongs to the collector")]
+    #[error(
+        "this token has another version than this program knows (\"peil1\"): use the agent that belongs to the collector"
+    )]
     OtherVersion,
     /// Cut while copying, or with something behind it.
-    #[error("this token is not complete: it has three parts separated by dots, 77 characters in all; copy it again as a whole")]
+    #[error(
+        "this token is not complete: it has three parts separated by dots, 77 characters in all; copy it again as a whole"
+    )]
     Incomplete,
     /// A character that base64url does not have, or the wrong one at the end.
     #[error("the {0} of this token is damaged; copy the token again as a whole")]

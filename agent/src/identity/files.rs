@@ -44,8 +44,8 @@ pub(super) fn load(directory: &Path) -> Result<Identity, IdentityError> {
         Err(source) => return Err(IdentityError::Directory { attempt: "look at", path: current, source }),
     }
     let damaged = |reason: String| IdentityError::Damaged { directory: current.clone(), reason };
-    let key = KeyPair::from_pem(&keyfile::read_private(&current.join(KEY))?)
-        .map_err(|e| damaged(format!("{KEY}: {e}")))?;
+    let key =
+        KeyPair::from_pem(&keyfile::read_private(&current.join(KEY))?).map_err(|e| damaged(format!("{KEY}: {e}")))?;
     let meta: Meta = serde_json::from_str(&keyfile::read_public(&current.join(META))?)
         .map_err(|e| damaged(format!("{META}: {e}")))?;
     let certificate = read_certificate(&current, CERTIFICATE)?;
@@ -75,8 +75,11 @@ pub(super) fn save_stepwise(
     let generation = directory.join(&name);
     make_private_directory(&generation).map_err(failed("make", &generation))?;
 
-    let meta = serde_json::to_vec(&identity.meta)
-        .map_err(|e| IdentityError::Directory { attempt: "write", path: generation.join(META), source: e.into() })?;
+    let meta = serde_json::to_vec(&identity.meta).map_err(|e| IdentityError::Directory {
+        attempt: "write",
+        path: generation.join(META),
+        source: e.into(),
+    })?;
     may(Step::WriteKey)?;
     keyfile::write(&generation.join(KEY), identity.key.serialize_pem().as_bytes(), Readers::OwnerOnly)?;
     may(Step::WriteCertificate)?;

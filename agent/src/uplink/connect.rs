@@ -159,7 +159,9 @@ pub enum ConnectError {
         host: String,
     },
     /// Right authority, other name.
-    #[error("the certificate of the collector is not for {host}: add this name to its server names, or use one of them")]
+    #[error(
+        "the certificate of the collector is not for {host}: add this name to its server names, or use one of them"
+    )]
     ServerWrongName {
         /// Whom we wanted.
         host: String,
@@ -258,10 +260,13 @@ impl Target {
         // `host()` keeps the brackets of an IPv6 address.
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
         let name = ServerName::try_from(host.clone()).map_err(|_| bad("the host is neither a name nor an address"))?;
-        let port = match authority.as_str().rsplit_once(']').map_or(authority.as_str(), |(_, rest)| rest).rsplit_once(':') {
-            Some((_, digits)) => digits.parse().ok().filter(|p| *p > 0).ok_or_else(|| bad("the port is not a port"))?,
-            None => 443,
-        };
+        let port =
+            match authority.as_str().rsplit_once(']').map_or(authority.as_str(), |(_, rest)| rest).rsplit_once(':') {
+                Some((_, digits)) => {
+                    digits.parse().ok().filter(|p| *p > 0).ok_or_else(|| bad("the port is not a port"))?
+                }
+                None => 443,
+            };
         Ok(Self { uri, host, port, name })
     }
 
@@ -312,9 +317,7 @@ async fn hear(target: &Target, answer: oneshot::Receiver<Word>, limit: Duration)
     match timeout(limit, answer).await {
         Ok(Ok(Word::Heard)) => Ok(()),
         Ok(Ok(Word::Refused(error))) => Err(in_words(target, error)),
-        Ok(Ok(Word::Closed) | Err(_)) => {
-            Err(ConnectError::Closed { host: target.host.clone(), stage: Stage::Answer })
-        }
+        Ok(Ok(Word::Closed) | Err(_)) => Err(ConnectError::Closed { host: target.host.clone(), stage: Stage::Answer }),
         Err(_) => Err(target.timed_out(Stage::Answer, limit)),
     }
 }

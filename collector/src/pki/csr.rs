@@ -38,7 +38,9 @@ pub enum RequestError {
     #[error("an RSA key of {0} bits is not accepted: use ECDSA P-256, or RSA of {RSA_BITS_MIN} to {RSA_BITS_MAX} bits")]
     RsaSize(usize),
     /// DSA, P-521, SM2, something new.
-    #[error("keys of this kind ({0}) are not accepted: use ECDSA P-256 or P-384, Ed25519, or RSA of {RSA_BITS_MIN} bits or more")]
+    #[error(
+        "keys of this kind ({0}) are not accepted: use ECDSA P-256 or P-384, Ed25519, or RSA of {RSA_BITS_MIN} bits or more"
+    )]
     KeyKind(String),
 }
 
@@ -86,7 +88,12 @@ mod tests {
     use rcgen::{CertificateParams, KeyPair, PublicKeyData};
 
     fn request(key: &KeyPair) -> Vec<u8> {
-        CertificateParams::new(["i.would.like.to.be.root".to_owned()]).unwrap().serialize_request(key).unwrap().der().to_vec()
+        CertificateParams::new(["i.would.like.to.be.root".to_owned()])
+            .unwrap()
+            .serialize_request(key)
+            .unwrap()
+            .der()
+            .to_vec()
     }
 
     /// DER of a SubjectPublicKeyInfo, put together by hand: ring makes no RSA keys to test with.

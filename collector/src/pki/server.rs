@@ -7,7 +7,7 @@
 //! For the web port a certificate from elsewhere can be loaded instead ([`ServerCertificate::load`]).
 
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use peil_proto::keyfile::{self, Readers};
 use peil_proto::time::UtcTime;
@@ -96,7 +96,7 @@ impl Authority {
         ServerCertificate::from_pem(&text, &path, &text, &path)
     }
 
-    fn kept(&self, path: &PathBuf, wanted: &[String], now: UtcTime) -> Option<ServerCertificate> {
+    fn kept(&self, path: &Path, wanted: &[String], now: UtcTime) -> Option<ServerCertificate> {
         let text = match keyfile::read_private(path) {
             Ok(text) => text,
             Err(e) if e.is_absent() => return None,

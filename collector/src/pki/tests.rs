@@ -100,12 +100,7 @@ fn another_authoritys_key_is_refused() {
     let (mine, theirs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     authority(mine.path());
     authority(theirs.path());
-    let refused = Authority::open(
-        mine.path(),
-        &mine.path().join(CERTIFICATE_FILE),
-        &theirs.path().join(KEY_FILE),
-        NOW,
-    );
+    let refused = Authority::open(mine.path(), &mine.path().join(CERTIFICATE_FILE), &theirs.path().join(KEY_FILE), NOW);
     assert!(refused.unwrap_err().to_string().contains("belongs to another certificate"));
 }
 

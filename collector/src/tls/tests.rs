@@ -150,9 +150,7 @@ async fn an_agent_is_known_by_its_certificate_and_a_host_without_one_is_nobody()
 async fn another_authoritys_certificate_for_the_same_agent_is_refused() {
     let mut port = port(false).await;
     // Once with a name of its own, once with ours: then only the signature tells them apart.
-    for (name, answer) in
-        [("Stranger", AlertDescription::UnknownCA), ("Peil test", AlertDescription::DecryptError)]
-    {
+    for (name, answer) in [("Stranger", AlertDescription::UnknownCA), ("Peil test", AlertDescription::DecryptError)] {
         let stranger = enrol(&authority(&tempfile::tempdir().unwrap(), name), AGENT, DAY);
         let config = config(&port, Some(&stranger));
         assert_eq!(ask(&mut port, config).await, alert(answer), "{name}");
@@ -200,7 +198,8 @@ async fn a_certificate_of_ours_that_is_no_agents_is_refused() {
 
     // Signed by the authority for another purpose of its owner: good, but nobody we know.
     let pem = std::fs::read_to_string(port.dir.path().join("ca.key")).unwrap();
-    let issuer = rcgen::Issuer::from_ca_cert_der(port.authority.certificate(), KeyPair::from_pem(&pem).unwrap()).unwrap();
+    let issuer =
+        rcgen::Issuer::from_ca_cert_der(port.authority.certificate(), KeyPair::from_pem(&pem).unwrap()).unwrap();
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(["laptop.example".to_owned()]).unwrap();
     params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
@@ -269,7 +268,8 @@ async fn a_new_server_certificate_is_shown_without_a_restart() {
     let mut shown = Vec::new();
     for _ in 0..2 {
         let (stream, _) = tokio::join!(dial(address, Arc::clone(&config)), port.listener.next_connection());
-        let chain: Vec<_> = stream.unwrap().get_ref().1.peer_certificates().unwrap().iter().map(|c| c.to_vec()).collect();
+        let chain: Vec<_> =
+            stream.unwrap().get_ref().1.peer_certificates().unwrap().iter().map(|c| c.to_vec()).collect();
         assert_eq!(chain[1], port.authority.certificate().to_vec(), "the authority comes along");
         shown.push(chain[0].clone());
         let renewed = port.authority.server_certificate(&names(), NOW.plus(Millis(61 * DAY.0))).unwrap();
