@@ -1,0 +1,134 @@
+//! One host: its agent, patch findings with their clocks, energy hour by hour, delivery.
+
+use askama::Template;
+use peil_proto::time::UtcTime;
+use peil_proto::units::Millis;
+
+use super::alerts::AlertCard;
+use super::overview::{EnergyWords, HostRow, days};
+use super::{Body, Section, Trouble};
+use crate::snapshot::{EnergyHourView, FindingView, HostView, Snapshot};
+use crate::web::draw::{self, Mood, Svg};
+use crate::web::format::{TimeTag, Zone, ago, days_until, mebibytes, span, watt_hours};
+
+#[derive(Template)]
+#[template(path = "host_now.html")]
+struct Now<'a> {
+    host: &'a HostView,
+    row: HostRow<'a>,
+    alerts: Vec<AlertCard<'a>>,
+    memory: Option<String>,
+}
+
+#[derive(Template)]
+#[template(path = "host_patch.html")]
+struct Patch<'a> {
+    host: &'a HostView,
+    row: HostRow<'a>,
+    scanned: Option<(TimeTag, String)>,
+    reboot: Svg,
+    findings: Vec<Finding<'a>>,
+}
+
+#[derive(Template)]
+#[template(path = "host_energy.html")]
+struct Energy<'a> {
+    host: &'a HostView,
+    words: EnergyWords,
+    covered: String,
+    chart: Svg,
+    hours: Vec<Hour>,
+}
+
+/// `/hosts/{agent}`
+pub(super) fn page(host: &HostView, snapshot: &Snapshot, now: UtcTime) -> Result<Body, Trouble> {
+    let about = snapshot.alerts.iter().filter(|alert| alert.subject == host.host && alert.resolved_at.is_none());
+    let state = Now {
+        host,
+        row: HostRow { host, now },
+        alerts: about.map(|alert| AlertCard::new(alert, snapshot, now)).collect(),
+        memory: (host.rss_bytes > 0).then(|| mebibytes(host.rss_bytes)),
+    };
+    let patch = Patch {
+        host,
+        row: HostRow { host, now },
+        scanned: host.patch.scanned_at.map(|at| (Zone::UTC.time(at), ago(at, now))),
+        reboot: match host.patch.reboot_required {
+            Some(true) => draw::badge(Mood::Warn, "Reboot needed"),
+            Some(false) => draw::badge(Mood::Good, "No reboot needed"),
+            None => draw::badge(Mood::Unknown, "Unknown whether a reboot is needed"),
+        },
+        findings: host.patch.findings.iter().map(|finding| Finding { finding, now }).collect(),
+    };
+    let energy = Energy {
+        host,
+        words: EnergyWords::of(&host.energy),
+        covered: span(Millis::from_secs(i64::try_from(host.energy.month_covered_s).unwrap_or(i64::MAX))),
+        chart: draw::energy_chart(&host.energy.hours),
+        hours: host.energy.hours.iter().rev().map(Hour::of).collect(),
+    };
+    Ok(Body {
+        title: host.host.clone(),
+        lead: if host.os.is_empty() { "Host".to_owned() } else { format!("Host · {}", host.os) },
+        sections: vec![
+            Section::new("now", "Agent and delivery", &state)?,
+            Section::new("patch", "Patch level", &patch)?,
+            Section::new("energy", "Energy", &energy)?,
+        ],
+    })
+}
+
+/// A missing fix in a row.
+struct Finding<'a> {
+    finding: &'a FindingView,
+    now: UtcTime,
+}
+
+impl Finding<'_> {
+    fn first_seen(&self) -> TimeTag {
+        Zone::UTC.date(self.finding.first_seen)
+    }
+
+    fn due(&self) -> TimeTag {
+        Zone::UTC.date(self.finding.due_at)
+    }
+
+    fn standing(&self) -> Svg {
+        if self.finding.overdue { draw::badge(Mood::Bad, "Overdue") } else { draw::badge(Mood::Warn, "Due") }
+    }
+
+    fn left(&self) -> String {
+        let left = days_until(self.finding.due_at, self.now);
+        if self.finding.overdue { format!("by {}", days(-left)) } else { format!("{} left", days(left)) }
+    }
+
+    fn state(&self) -> &str {
+        match self.finding.state.as_str() {
+            "installable" => "can be installed",
+            "held" => "held back on the host",
+            "blocked_pin" => "blocked by a pin",
+            other => other,
+        }
+    }
+}
+
+/// An hour of energy in a row.
+struct Hour {
+    from: TimeTag,
+    energy: String,
+    low: String,
+    high: String,
+    covered: String,
+}
+
+impl Hour {
+    fn of(hour: &EnergyHourView) -> Self {
+        Self {
+            from: Zone::UTC.minute(hour.hour),
+            energy: watt_hours(hour.energy_uj),
+            low: watt_hours(hour.low_uj),
+            high: watt_hours(hour.high_uj),
+            covered: format!("{} of 60 min", hour.covered_s.min(3_600) / 60),
+        }
+    }
+}
