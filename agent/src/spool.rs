@@ -22,7 +22,9 @@
 //! tail, vanished segment, lost cursor), their number is unknown and the collector may have seen
 //! them: then the sequence jumps ahead by more than a segment can hold (2^20), into a new segment. The
 //! jump is written down before the evidence for it is cleared away. A jump is no loss:
-//! each segment's header says which sequence was the newest in use before it.
+//! each segment's header says which sequence was the newest in use before it. Not noticed, because
+//! nothing on disk tells: a newest segment that somebody shortened exactly between two records, and
+//! an old copy of the whole directory put back; the collector sees such a rewind by its marks.
 //!
 //! **Losses** are told as ranges: by [`Recovery`] and once more by [`Spool::take_dropped`], which the
 //! caller turns into Gap records. A range in the unreleased part is told again after a restart,

@@ -198,6 +198,30 @@ fn f9_a_torn_last_record_costs_that_record() {
 }
 
 #[test]
+fn f9_no_number_of_a_record_that_was_sent_is_given_out_again_however_many_got_lost() {
+    for lost in 1..=5 {
+        let dir = tempdir().unwrap();
+        let (mut spool, _) = open(dir.path());
+        for _ in 0..6 {
+            spool.append(&[9; 20]).unwrap();
+            spool.sync().unwrap();
+        }
+        let sent = seqs(&read_all(&mut spool));
+        drop(spool);
+        let path = &segments(dir.path())[0];
+        hurt(path, |bytes| {
+            let from = bytes.len() - lost * 36;
+            bytes[from..].fill(0);
+        });
+        let (mut spool, recovery) = open(dir.path());
+        assert_eq!((recovery.records, recovery.cut_bytes), (6 - lost as u64, 36 * lost as u64));
+        assert!(spool.append(b"x").unwrap().0 > sent[5], "{lost} lost");
+        drop(spool);
+        works_on(dir.path());
+    }
+}
+
+#[test]
 fn f9_a_bit_flip_in_the_middle_costs_that_record_and_is_told_once() {
     for which in 0..3 {
         let dir = filled(20);
