@@ -28,6 +28,7 @@ mod judge;
 mod kernel;
 mod reboot;
 mod fingerprint;
+mod record;
 mod summary;
 pub mod deb822;
 pub mod decompress;

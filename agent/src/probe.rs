@@ -28,6 +28,7 @@ pub mod trace;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
+use crate::config::Network;
 use peil_proto::plan::{CheckDef, CheckKind};
 use peil_proto::sample::{FailureKind, Outcome, PHASES, Phases};
 use peil_proto::time::WallClock;
@@ -135,7 +136,7 @@ impl ProbeContext {
 
 /// Which addresses may be dialled. Asked about the resolved address, at every hop: a name, a redirect or
 /// an odd spelling of an address cannot get around it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum AddressPolicy {
     /// Any address.
     AllowAll,
@@ -143,12 +144,16 @@ pub enum AddressPolicy {
     /// fd00:ec2::254, and the IPv4 range in its IPv6 disguises (mapped, compatible, NAT64).
     #[default]
     DenyLinkLocal,
+    /// These networks and no other address; link-local ones only when named.
+    Only(Vec<Network>),
 }
 
 impl AddressPolicy {
     /// Why `ip` may not be dialled; `None` when it may.
-    pub fn refusal(self, ip: IpAddr) -> Option<&'static str> {
+    pub fn refusal(&self, ip: IpAddr) -> Option<&'static str> {
         match self {
+            Self::Only(networks) if networks.iter().any(|network| network.contains(ip)) => None,
+            Self::Only(_) => Some("the policy of this host does not name its network"),
             Self::AllowAll => None,
             Self::DenyLinkLocal => denied_by_default(ip),
         }

@@ -198,7 +198,7 @@ impl Access {
     pub async fn set_password(&self, name: &str, role: Role, password: &str) -> Result<(), AccessError> {
         let (cost, password) = (self.0.cost, password.to_owned());
         let hash = blocking(move || password::hash(&password, cost)).await??;
-        self.0.store.set_password(name, UserRow { hash, role }).await
+        self.0.store.set_password(name, UserRow { hash, role }, self.0.clock.now()).await
     }
 
     /// Verifies a name and password and opens a session.
@@ -268,8 +268,16 @@ impl Access {
     ) -> Result<String, AccessError> {
         let token = format!("peil_{}", BASE64URL_NOPAD.encode(&random::<32>()?));
         let row = ApiTokenRow { label: label.to_owned(), role, expires_at };
-        self.0.store.add_api_token(hash_secret(&token), row).await?;
+        self.0.store.add_api_token(hash_secret(&token), row, self.0.clock.now()).await?;
         Ok(token)
+    }
+
+    /// Whether there is a user of this name.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn has_user(&self, name: &str) -> Result<bool, AccessError> {
+        Ok(self.0.store.user(name).await?.is_some())
     }
 
     /// Who holds this API token.

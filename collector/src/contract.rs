@@ -24,6 +24,8 @@ pub mod expr;
 pub mod exclusion;
 pub mod outage;
 pub mod figure;
+pub mod patch;
+pub mod energy;
 
 #[cfg(test)]
 mod brute;

@@ -15,12 +15,16 @@ mod examples;
 #[cfg(test)]
 mod refusals;
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::Path;
+use std::process::ExitCode;
 
 use peil_proto::settings::{FILE_BYTES_MAX, Refused, read_file};
 
 use crate::contract;
+
+/// Exit status for input that cannot be used.
+const UNUSABLE: u8 = 2;
 
 /// Reads `file` (`-` is standard input) and returns the line to print.
 ///
@@ -41,6 +45,18 @@ pub fn evaluate_text(file: &str, text: &str) -> Result<String, Refused> {
     let case = input::read_case(file, text)?;
     let figure = contract::evaluate(&case);
     Ok(output::to_json(&figure, &case.terms.timezone))
+}
+
+/// Evaluates `file`, prints the answer or the mistakes, and says how it went.
+pub fn command(file: &Path) -> ExitCode {
+    let printed = match evaluate(file) {
+        Ok(line) => writeln!(std::io::stdout(), "{line}").map(|()| ExitCode::SUCCESS),
+        Err(refused) => {
+            let mut stderr = std::io::stderr().lock();
+            mistake_lines(&refused).try_for_each(|line| writeln!(stderr, "{line}")).map(|()| ExitCode::from(UNUSABLE))
+        }
+    };
+    printed.unwrap_or(ExitCode::FAILURE)
 }
 
 /// One line per mistake, whatever the keys and values in it contain.

@@ -259,6 +259,7 @@ fn patch_to(report: &PatchReport) -> wire::PatchReport {
         reboot: report.reboot_required.map_or(0, |required| 1 + u32::from(required)),
         reboot_reasons: report.reboot_reasons.clone(),
         errors: report.errors.iter().map(error).collect(),
+        known: report.known,
     }
 }
 
@@ -302,6 +303,7 @@ fn patch_from(report: wire::PatchReport) -> Result<PatchReport, Malformed> {
         },
         reboot_reasons: report.reboot_reasons,
         errors: report.errors.into_iter().map(error).collect(),
+        known: report.known,
     })
 }
 

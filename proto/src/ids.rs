@@ -58,7 +58,11 @@ impl fmt::Display for Epoch {
     }
 }
 
-/// Position of a record within an epoch: dense, from 1. 0 means "none yet".
+/// How far an agent's numbering jumps when the end of its spool cannot be read back, so that no number is
+/// ever given to two records. A hole of this size is a jump, not a loss; what was lost is told by a Gap.
+pub const SEQ_JUMP: u64 = 1 << 20;
+
+/// Position of a record within an epoch: dense, from 1, but for jumps of [`SEQ_JUMP`]. 0 means "none yet".
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Seq(pub u64);
 

@@ -94,8 +94,10 @@ pub struct PatchReport {
     pub reboot_required: Option<bool>,
     /// Why a restart is needed.
     pub reboot_reasons: Vec<String>,
-    /// What stood in the way of knowing. With any of these the level is unknown, never compliant.
+    /// What stood in the way of the scan.
     pub errors: Vec<ScanError>,
+    /// Whether no error hides fixes. False: the level is unknown, never compliant.
+    pub known: bool,
 }
 
 /// Whether a fix can be installed as things are.
@@ -161,7 +163,7 @@ pub struct ScanError {
 }
 
 /// How a figure of energy was come by.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Method {
     /// A counter or meter.
     Measured,
@@ -173,7 +175,7 @@ pub enum Method {
 }
 
 /// How much of the machine a figure of energy encloses.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Boundary {
     /// Parts of it (CPU package, memory).
     #[default]

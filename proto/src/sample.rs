@@ -160,6 +160,8 @@ table!(
         SpoolDamaged = 3 "spool_damaged",
         /// The host was suspended.
         Suspended = 4 "suspended",
+        /// The agent itself was held up for longer than its ticks are caught up.
+        Stalled = 5 "stalled",
     }
 );
 

@@ -2,54 +2,13 @@
 
 use std::fmt;
 
+use peil_proto::record::EnergyReading;
 use peil_proto::time::UtcTime;
 use peil_proto::units::{Microjoules, Millis};
 
 use super::integrator::{Flag, Flags};
 
-/// How a figure came about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Method {
-    /// Counted by hardware of this machine.
-    Measured,
-    /// From a measurement of something else, by a known relation.
-    Estimated,
-    /// From utilisation and averages over many machines.
-    Modelled,
-}
-
-impl Method {
-    /// The word people and other programs see.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Measured => "measured",
-            Self::Estimated => "estimated",
-            Self::Modelled => "modelled",
-        }
-    }
-}
-
-/// How much of the machine a figure encloses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Boundary {
-    /// Processor and perhaps memory: a third to two thirds of what the machine draws.
-    Component,
-    /// The board, without the power supply's losses.
-    Platform,
-    /// What the plug delivers.
-    Wall,
-}
-
-impl Boundary {
-    /// The word people and other programs see.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Component => "component",
-            Self::Platform => "platform",
-            Self::Wall => "wall",
-        }
-    }
-}
+pub use peil_proto::record::{Boundary, Method};
 
 /// Energy of this host over one interval. At most one per report interval; intervals of one agent
 /// follow each other and never overlap. Always `low ≤ energy ≤ high`.
@@ -85,6 +44,26 @@ pub struct Reading {
     pub flags: Vec<Flag>,
     /// For a person: zones counted, zones that failed, why a model stands in.
     pub detail: String,
+}
+
+impl Reading {
+    /// As it goes into the spool.
+    pub fn to_record(&self) -> EnergyReading {
+        EnergyReading {
+            source: self.source.clone(),
+            start: self.start,
+            end: self.end,
+            energy: self.energy,
+            low: self.low,
+            high: self.high,
+            active: self.active,
+            method: self.method,
+            boundary: self.boundary,
+            covers: self.covers.clone(),
+            flags: self.flags.iter().map(|flag| flag.word().to_owned()).collect(),
+            detail: self.detail.clone(),
+        }
+    }
 }
 
 /// The flags worth telling.

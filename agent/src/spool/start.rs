@@ -17,7 +17,7 @@ use super::{Beginning, CursorFound, Limits, OpenError, Recovery, SeqRange};
 
 /// Records no segment can exceed (16 MiB / 16 B): how far the sequence jumps when records that may
 /// have been sent cannot be read back, so that none of their numbers is ever given out again.
-pub(super) const JUMP: u64 = 1 << 20;
+pub(super) const JUMP: u64 = peil_proto::ids::SEQ_JUMP;
 
 /// A larger file is not read at start-up but set aside: no version of ours wrote it.
 const SEGMENT_FILE_BYTES_MAX: u64 = 64 << 20;

@@ -12,7 +12,7 @@
 //!                             the agent has dropped them, or its ack was from a database since restored
 //! ```
 //!
-//! Hence always, per stream: `acked = records + lost`. A block that comes after a later one is a
+//! Hence always, per stream: `acked = records + lost`, but for jumps of [`SEQ_JUMP`], which are no loss. A block that comes after a later one is a
 //! duplicate; an agent does not do that, and nothing it sends can make a record count twice.
 //!
 //! Finding the blocks of a month: an index on `to_ms` would cost an entry per block for ever and is asked
@@ -21,8 +21,10 @@
 //! costs reading one segment. It works for clocks that are wrong, too: nothing is assumed about
 //! `received_at`.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
-use peil_proto::ids::{AgentId, Epoch, Seq};
+use peil_proto::ids::{AgentId, Epoch, SEQ_JUMP, Seq};
 use peil_proto::time::UtcTime;
 use rusqlite::{Connection, OptionalExtension, Row};
 
@@ -193,6 +195,24 @@ impl Store {
         .await
     }
 
+    /// What every agent's streams came to.
+    ///
+    /// # Errors
+    /// [`StoreError::Read`].
+    pub async fn totals_by_agent(&self) -> Result<BTreeMap<AgentId, StreamTotals>, StoreError> {
+        self.read("read the totals of all agents", |db| {
+            let mut ask = db.prepare_cached("SELECT agent, SUM(records), SUM(lost) FROM agent_stream GROUP BY agent")?;
+            let mut rows = ask.query([])?;
+            let mut totals = BTreeMap::new();
+            while let Some(row) = rows.next()? {
+                let of_agent = StreamTotals { records: cells::number(row, 1)?, lost: cells::number(row, 2)? };
+                totals.insert(cells::agent(row, 0)?, of_agent);
+            }
+            Ok(totals)
+        })
+        .await
+    }
+
     /// The blocks stored after `after`, in order of storing. Empty when there are none yet.
     ///
     /// # Errors
@@ -290,7 +310,8 @@ fn append(db: &Connection, block: &NewBlock, last: Seq) -> Result<Placed, Fault>
     let first = block.first.0;
     // One of the two is always 0. `skip` is less than `records`, because the last record is new.
     let skip = u32::try_from((stream.acked + 1).saturating_sub(first)).unwrap_or(0);
-    let lost = first.saturating_sub(stream.acked + 1);
+    let missing = first.saturating_sub(stream.acked + 1);
+    let lost = if missing >= SEQ_JUMP { missing - SEQ_JUMP } else { missing };
     insert_block(db, block, skip)?;
     let records = u64::from(block.records - skip);
     let moved = Stream {

@@ -31,6 +31,8 @@ pub struct FindingRow {
     pub state: FindingState,
     /// When the lack was first proven.
     pub first_seen: UtcTime,
+    /// When the version it lacks now was first seen.
+    pub version_seen: UtcTime,
     /// When the term ends.
     pub due_at: UtcTime,
     /// The last scan that had it.
@@ -40,7 +42,7 @@ pub struct FindingRow {
 }
 
 const COLUMNS: &str = "agent, source, package, arch, installed, security_version, candidate, state, first_seen,
-                       due_at, last_seen, closed_at";
+                       version_seen, due_at, last_seen, closed_at";
 
 impl Store {
     /// What all hosts lack now, by agent and then the earliest due first.
@@ -79,11 +81,13 @@ impl Store {
 pub(super) fn write(db: &Connection, findings: &[FindingRow]) -> rusqlite::Result<()> {
     let mut upsert = db.prepare_cached(
         "INSERT INTO finding (agent, source, package, arch, installed, security_version, candidate, state,
-           first_seen, due_at, last_seen, closed_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
-         ON CONFLICT (agent, package, arch, security_version) DO UPDATE SET
-           source = excluded.source, installed = excluded.installed, candidate = excluded.candidate,
-           state = excluded.state, first_seen = excluded.first_seen, due_at = excluded.due_at,
+           first_seen, version_seen, due_at, last_seen, closed_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
+         ON CONFLICT (agent, package, arch) DO UPDATE SET
+           source = excluded.source, installed = excluded.installed,
+           security_version = excluded.security_version, candidate = excluded.candidate,
+           state = excluded.state, first_seen = excluded.first_seen,
+           version_seen = excluded.version_seen, due_at = excluded.due_at,
            last_seen = excluded.last_seen, closed_at = excluded.closed_at",
     )?;
     for finding in findings {
@@ -97,6 +101,7 @@ pub(super) fn write(db: &Connection, findings: &[FindingRow]) -> rusqlite::Resul
             &finding.candidate,
             cells::finding_state_word(finding.state),
             finding.first_seen.0,
+            finding.version_seen.0,
             finding.due_at.0,
             finding.last_seen.0,
             finding.closed_at.map(|at| at.0),
@@ -116,8 +121,9 @@ fn finding_row(row: &Row<'_>) -> rusqlite::Result<FindingRow> {
         candidate: row.get(6)?,
         state: cells::word(row, 7, cells::finding_state)?,
         first_seen: cells::time(row, 8)?,
-        due_at: cells::time(row, 9)?,
-        last_seen: cells::time(row, 10)?,
-        closed_at: cells::time_or_none(row, 11)?,
+        version_seen: cells::time(row, 9)?,
+        due_at: cells::time(row, 10)?,
+        last_seen: cells::time(row, 11)?,
+        closed_at: cells::time_or_none(row, 12)?,
     })
 }

@@ -20,6 +20,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
 use super::{Peer, Web, api, pages, session};
+use crate::tls;
 use crate::access::{AccessError, Principal, Refusal};
 
 /// Sent with every answer.
@@ -206,6 +207,9 @@ pub(super) fn peer(request: &Request) -> IpAddr {
     let extensions = request.extensions();
     if let Some(ConnectInfo(Peer(ip))) = extensions.get::<ConnectInfo<Peer>>() {
         return *ip;
+    }
+    if let Some(ConnectInfo(connection)) = extensions.get::<ConnectInfo<tls::ConnectInfo>>() {
+        return connection.peer.ip();
     }
     match extensions.get::<ConnectInfo<SocketAddr>>() {
         Some(ConnectInfo(address)) => address.ip(),

@@ -137,9 +137,12 @@ pub struct PatchReport {
     pub reboot: u32,
     #[prost(string, repeated, tag = "11")]
     pub reboot_reasons: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// What stood in the way of knowing; with any of these the level is unknown, never compliant.
+    /// What stood in the way of the scan.
     #[prost(message, repeated, tag = "12")]
     pub errors: ::prost::alloc::vec::Vec<ScanError>,
+    /// Whether no error hides fixes. False: the level is unknown, never compliant.
+    #[prost(bool, tag = "13")]
+    pub known: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Finding {

@@ -25,10 +25,11 @@ CREATE TABLE finding (
   candidate        TEXT    NOT NULL,
   state            TEXT    NOT NULL,
   first_seen       INTEGER NOT NULL,
+  version_seen     INTEGER NOT NULL,
   due_at           INTEGER NOT NULL,
   last_seen        INTEGER NOT NULL,
   closed_at        INTEGER,
-  PRIMARY KEY (agent, package, arch, security_version)
+  PRIMARY KEY (agent, package, arch)
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX finding_open ON finding (agent) WHERE closed_at IS NULL;

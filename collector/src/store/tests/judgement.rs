@@ -37,6 +37,7 @@ fn finding(security_version: &str, due: i64) -> FindingRow {
         candidate: String::new(),
         state: FindingState::BlockedPin,
         first_seen: UtcTime(5),
+        version_seen: UtcTime(5),
         due_at: UtcTime(due),
         last_seen: UtcTime(6),
         closed_at: None,

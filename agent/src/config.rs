@@ -1,0 +1,238 @@
+//! The agent's settings: `agent.toml`, read in one go, every mistake in one answer.
+//!
+//! What to probe is not here: checks are pushed by the collector (and the last plan is kept on disk).
+//! Here stands what only this host can decide: where the collector is, where state lives, and what a
+//! pushed plan may ask of this host (`[policy]`).
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use peil_proto::plan::CheckDef;
+use peil_proto::settings::{Document, Fields, Mistakes, Refused, read_file};
+use peil_proto::units::Millis;
+
+use crate::energy;
+use crate::probe::AddressPolicy;
+use crate::spool::Limits;
+
+/// Where the settings are looked for when `--config` does not say.
+pub const DEFAULT_PATH: &str = "/etc/peil/agent.toml";
+
+/// Valid settings.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where the collector listens for agents, `https://host:port`.
+    pub collector: String,
+    /// Identity, spool, last plan and energy baseline live here.
+    pub state_dir: PathBuf,
+    /// Routine successes wait this long for their batch; failures and changes leave at once.
+    pub batch_every: Millis,
+    /// How long a stopping agent may take to sync and hand over its last records.
+    pub grace: Millis,
+    /// Bounds of the spool.
+    pub spool: Limits,
+    /// Patch level.
+    pub patch: Patch,
+    /// Energy.
+    pub energy: energy::Settings,
+    /// What a pushed plan may ask for.
+    pub policy: Policy,
+}
+
+/// How the patch level is read.
+#[derive(Debug, Clone)]
+pub struct Patch {
+    /// Off means: no report at all, and the host's level shows as unknown.
+    pub enabled: bool,
+    /// Root of the file system to read.
+    pub root: PathBuf,
+    /// How often the files are looked at; nothing is parsed while they are unchanged.
+    pub every: Millis,
+}
+
+/// The upper bound on what the collector can push.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// Kinds of check that may run here.
+    pub kinds: Vec<String>,
+    /// Shortest interval a check may have.
+    pub interval_min: Millis,
+    /// Networks (`10.0.0.0/8`) that may be probed; empty means any but link-local and cloud metadata.
+    pub networks: Vec<Network>,
+    /// Probes in flight at once; further ones wait for a slot.
+    pub in_flight_max: usize,
+}
+
+impl Policy {
+    /// Whether a pushed check may run here.
+    pub fn allows(&self, check: &CheckDef) -> bool {
+        self.kinds.iter().any(|kind| kind == check.kind.name()) && i64::from(check.interval_ms) >= self.interval_min.0
+    }
+
+    /// Which addresses may be dialled.
+    pub fn addresses(&self) -> AddressPolicy {
+        if self.networks.is_empty() { AddressPolicy::DenyLinkLocal } else { AddressPolicy::Only(self.networks.clone()) }
+    }
+}
+
+/// An address range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Network {
+    address: IpAddr,
+    prefix: u8,
+}
+
+impl Network {
+    /// Reads `192.0.2.0/24`, `2001:db8::/32` or a single address.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (address, prefix) = text.split_once('/').map_or((text, None), |(address, prefix)| (address, Some(prefix)));
+        let address: IpAddr = address.parse().ok()?;
+        let longest = if address.is_ipv4() { 32 } else { 128 };
+        let prefix = prefix.map_or(Some(longest), |prefix| prefix.parse().ok().filter(|prefix| *prefix <= longest))?;
+        Some(Self { address, prefix })
+    }
+
+    /// Whether `ip` lies in the range; IPv4 written as IPv6 counts as IPv4.
+    pub fn contains(self, ip: IpAddr) -> bool {
+        match (self.address, ip.to_canonical()) {
+            (IpAddr::V4(net), IpAddr::V4(ip)) => {
+                let shift = 32 - u32::from(self.prefix);
+                net.to_bits().checked_shr(shift).unwrap_or(0) == ip.to_bits().checked_shr(shift).unwrap_or(0)
+            }
+            (IpAddr::V6(net), IpAddr::V6(ip)) => {
+                let shift = 128 - u32::from(self.prefix);
+                net.to_bits().checked_shr(shift).unwrap_or(0) == ip.to_bits().checked_shr(shift).unwrap_or(0)
+            }
+            _ => false,
+        }
+    }
+}
+
+impl Config {
+    /// Reads and checks a settings file.
+    ///
+    /// # Errors
+    /// Every mistake in the file, each with its line and remedy.
+    pub fn load(path: &Path) -> Result<Self, Refused> {
+        Self::parse(&path.display().to_string(), &read_file(path)?)
+    }
+
+    /// Checks settings that are already in memory; `name` is how messages call them.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn parse(name: &str, text: &str) -> Result<Self, Refused> {
+        let mistakes = Mistakes::new(name);
+        let mut root = Document::toml(text, &mistakes).fields(&mistakes);
+        let collector = root.need("collector").and_then(|node| {
+            let url = node.as_str(&mistakes)?.trim_end_matches('/').to_owned();
+            let authority = url.strip_prefix("https://").filter(|rest| !rest.contains('/'));
+            if authority.and_then(peil_proto::plan::split_address).is_none() {
+                node.refuse(&mistakes, format_args!("is {url:?}; it must be \"https://host:port\" of the collector's agent listener"));
+            }
+            Some(url)
+        });
+        let state_dir = root.str_or("state_dir", "/var/lib/peil-agent");
+        let batch_every = Millis::from_secs(root.int_or("batch_s", 1..=60, 10));
+        let grace = Millis::from_secs(root.int_or("grace_s", 1..=60, 5));
+        let spool = root.table("spool").map_or_else(Limits::default, read_spool);
+        let patch = read_patch(root.table("patch"));
+        let energy = match root.table("energy") {
+            Some(mut fields) => {
+                let settings = energy::Settings::read(&mut fields);
+                fields.finish();
+                settings
+            }
+            None => energy::Settings::default(),
+        };
+        let policy = read_policy(root.table("policy"));
+        root.finish();
+        let config = Self {
+            collector: collector.unwrap_or_default(),
+            state_dir: state_dir.into(),
+            batch_every,
+            grace,
+            spool,
+            patch,
+            energy,
+            policy,
+        };
+        mistakes.into_result(config)
+    }
+}
+
+fn read_spool(mut fields: Fields<'_>) -> Limits {
+    let standard = Limits::default();
+    let mib = |bytes: u64| i64::try_from(bytes >> 20).unwrap_or(i64::MAX);
+    let limits = Limits {
+        bytes_max: fields.int_or("bytes_max_mib", 8..=1 << 20, mib(standard.bytes_max)).unsigned_abs() << 20,
+        keep_free_bytes: fields.int_or("keep_free_mib", 0..=1 << 20, mib(standard.keep_free_bytes)).unsigned_abs() << 20,
+        ..standard
+    };
+    fields.finish();
+    limits
+}
+
+fn read_patch(fields: Option<Fields<'_>>) -> Patch {
+    let mut patch = Patch { enabled: true, root: "/".into(), every: Millis::HOUR };
+    if let Some(mut fields) = fields {
+        patch.enabled = fields.bool_or("enabled", patch.enabled);
+        patch.root = fields.str_or("root", "/").into();
+        patch.every = Millis::from_secs(fields.int_or("interval_s", 10..=86_400, 3_600));
+        fields.finish();
+    }
+    patch
+}
+
+fn read_policy(fields: Option<Fields<'_>>) -> Policy {
+    let kinds = || crate::probe::KINDS.iter().map(|kind| kind.name.to_owned()).collect();
+    let mut policy = Policy { kinds: kinds(), interval_min: Millis::SECOND, networks: Vec::new(), in_flight_max: 64 };
+    let Some(mut fields) = fields else { return policy };
+    let mistakes = fields.mistakes();
+    if let Some(node) = fields.take("kinds") {
+        let words: Vec<_> = crate::probe::KINDS.iter().map(|kind| (kind.name, kind.name.to_owned())).collect();
+        policy.kinds = node.into_list(mistakes).iter().filter_map(|item| item.as_word(mistakes, &words)).collect();
+    }
+    policy.interval_min = Millis::from_secs(fields.int_or("interval_min_s", 1..=86_400, 1));
+    policy.in_flight_max = usize::try_from(fields.int_or("in_flight_max", 1..=64, 64)).unwrap_or(64);
+    for item in fields.take("networks").map(|node| node.into_list(mistakes)).unwrap_or_default() {
+        let Some(text) = item.as_str(mistakes) else { continue };
+        match Network::parse(text) {
+            Some(network) => policy.networks.push(network),
+            None => item.refuse(mistakes, format_args!("is {text:?}; it must be a network such as \"10.0.0.0/8\"")),
+        }
+    }
+    fields.finish();
+    policy
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_line_is_enough() {
+        let config = Config::parse("agent.toml", "collector = 'https://peil.example.org:7443'").expect("valid");
+        assert_eq!(config.batch_every, Millis::from_secs(10));
+        assert_eq!(config.policy.in_flight_max, 64);
+    }
+
+    #[test]
+    fn three_mistakes_are_answered_at_once() {
+        let text = "collector = 'http://x'\nbatch_s = 900\n[policy]\nkinds = ['htp']\nnetworks = ['10.0.0.0/40']\n";
+        let refused = Config::parse("agent.toml", text).expect_err("mistakes").to_string();
+        for part in ["collector is \"http://x\"", "line 1", "batch_s is 900", "line 2", "policy.kinds[0] is \"htp\"", "policy.networks[0]"] {
+            assert!(refused.contains(part), "{part} is missing in: {refused}");
+        }
+    }
+
+    #[test]
+    fn networks_hold_their_addresses() {
+        let ten = Network::parse("10.0.0.0/8").expect("a network");
+        assert!(ten.contains("10.9.8.7".parse().expect("ip")));
+        assert!(ten.contains("::ffff:10.9.8.7".parse().expect("ip")), "IPv4 in disguise is still IPv4");
+        assert!(!ten.contains("11.0.0.1".parse().expect("ip")));
+        assert!(Network::parse("0.0.0.0/0").expect("all").contains("1.2.3.4".parse().expect("ip")));
+        assert_eq!(Network::parse("10.0.0.0/33"), None);
+    }
+}

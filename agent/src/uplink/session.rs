@@ -1,0 +1,298 @@
+//! One gRPC stream, from Hello to its end.
+//!
+//! Batches are read from the spool after what was sent last, encoded as column blocks and sent while
+//! at most `unacked_bytes_max` bytes are on their way. An ack releases the spool; nothing else does. A batch the
+//! collector can never take (a poison record) is set aside in `quarantine/` and passed over.
+//!
+//! When to send: at once when an urgent record is durable or a backlog waits, otherwise when the
+//! oldest unsent record has waited `batch_every`.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use peil_proto::block::{self, BLOCK_RECORDS_MAX, Item};
+use peil_proto::convert;
+use peil_proto::ids::{Epoch, Seq};
+use peil_proto::plan::Plan;
+use peil_proto::time::WallClock;
+use peil_proto::units::Millis;
+use peil_proto::wire::agent_message::Kind as Say;
+use peil_proto::wire::collector_message::Kind as Hear;
+use peil_proto::wire::telemetry_client::TelemetryClient;
+use peil_proto::wire::{AgentMessage, Batch, CollectorMessage, Hello, PlanResult};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::Streaming;
+use tonic::transport::Channel;
+use tracing::{info, warn};
+
+use crate::recorder::{Recorder, SpoolState};
+
+/// Version of the conversation.
+const PROTOCOL: u32 = 1;
+/// Time the collector has to answer Hello.
+const GREETING_MAX: Duration = Duration::from_secs(15);
+/// An unacked batch this old means the stream is dead, whatever TCP thinks.
+const ACK_MAX: Duration = Duration::from_secs(60);
+/// Records of one batch; a backlog leaves in several.
+const BATCH_RECORDS_MAX: usize = 4_000;
+/// Spooled bytes of one batch. Far below the block's limit of 1 MiB.
+const BATCH_BYTES_MAX: usize = 256 << 10;
+/// Messages between this task and the stream.
+const OUTBOX: usize = 8;
+
+/// Why a stream ended.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// The collector refused the stream or it broke.
+    #[error("stream to the collector broke")]
+    Stream(#[source] Box<tonic::Status>),
+    /// No Welcome in time.
+    #[error("the collector did not answer the greeting within {} s", GREETING_MAX.as_secs())]
+    NoWelcome,
+    /// No ack in time.
+    #[error("the collector did not acknowledge a batch within {} s", ACK_MAX.as_secs())]
+    NoAck,
+    /// The collector ended the stream.
+    #[error("the collector ended the stream")]
+    Ended,
+    /// The collector asked for a pause.
+    #[error("the collector asked to come back in {} ms: {reason}", after.as_millis())]
+    RetryAfter {
+        /// Not before this much time.
+        after: Duration,
+        /// In the collector's words.
+        reason: String,
+    },
+}
+
+/// What a session needs from the agent.
+#[derive(Clone)]
+pub struct Uplink {
+    /// Records to send.
+    pub recorder: Recorder,
+    /// Where an accepted plan goes.
+    pub plans: Arc<watch::Sender<Arc<Plan>>>,
+    /// State directory: last plan, quarantine.
+    pub state_dir: PathBuf,
+    /// For the greeting.
+    pub hostname: String,
+    /// Patience of routine records.
+    pub batch_every: Millis,
+    /// Wall clock.
+    pub clock: WallClock,
+}
+
+/// A batch on its way.
+struct InFlight {
+    last: Seq,
+    bytes: usize,
+    sent_at: Instant,
+}
+
+/// The stream's own state.
+struct Session<'u> {
+    uplink: &'u Uplink,
+    epoch: Epoch,
+    say: mpsc::Sender<AgentMessage>,
+    sent: Seq,
+    in_flight: VecDeque<InFlight>,
+    window_bytes: usize,
+    waiting_since: Option<Instant>,
+}
+
+/// Greets, streams until the stream breaks or `stop`, and says why it ended. `Ok` means "we stopped".
+///
+/// # Errors
+/// [`SessionError`]; the spool still holds everything unacked.
+pub async fn run(uplink: &Uplink, channel: Channel, stop: &CancellationToken) -> Result<(), SessionError> {
+    let mut client = TelemetryClient::new(channel).max_decoding_message_size(4 << 20);
+    let mut state = uplink.recorder.state();
+    let current = *state.borrow_and_update();
+    let (say, outbox) = mpsc::channel(OUTBOX);
+    let hello = Hello {
+        protocol: PROTOCOL,
+        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        epoch: uplink.recorder.epoch.0,
+        acked: current.acked.0,
+        last: current.durable.0,
+        plan_version: uplink.plans.borrow().version,
+        wall_ms: uplink.clock.now().0,
+        hostname: uplink.hostname.clone(),
+    };
+    let _ = say.send(AgentMessage { kind: Some(Say::Hello(hello)) }).await;
+    let opened = timeout(GREETING_MAX, client.stream(ReceiverStream::new(outbox))).await;
+    let mut hear = opened.map_err(|_| SessionError::NoWelcome)?.map_err(broke)?.into_inner();
+    let welcome = match timeout(GREETING_MAX, hear.message()).await.map_err(|_| SessionError::NoWelcome)?.map_err(broke)? {
+        Some(CollectorMessage { kind: Some(Hear::Welcome(welcome)) }) => welcome,
+        Some(CollectorMessage { kind: Some(Hear::RetryAfter(wait)) }) => return Err(retry_after(wait.millis, wait.reason)),
+        _ => return Err(SessionError::Ended),
+    };
+    let acked = Seq(welcome.acked);
+    info!(%acked, last = %current.durable, clock_ahead_ms = uplink.clock.now().0 - welcome.wall_ms, "connected to the collector");
+    uplink.recorder.release(acked).await;
+    let mut session = Session {
+        uplink,
+        epoch: uplink.recorder.epoch,
+        say,
+        sent: acked,
+        in_flight: VecDeque::new(),
+        window_bytes: usize::try_from(welcome.unacked_bytes_max).unwrap_or(BATCH_BYTES_MAX).max(1),
+        waiting_since: None,
+    };
+    session.stream(&mut hear, &mut state, stop).await
+}
+
+fn broke(status: tonic::Status) -> SessionError {
+    SessionError::Stream(Box::new(status))
+}
+
+fn retry_after(millis: u32, reason: String) -> SessionError {
+    SessionError::RetryAfter { after: Duration::from_millis(millis.into()), reason }
+}
+
+impl Session<'_> {
+    async fn stream(
+        &mut self,
+        hear: &mut Streaming<CollectorMessage>,
+        state: &mut watch::Receiver<SpoolState>,
+        stop: &CancellationToken,
+    ) -> Result<(), SessionError> {
+        loop {
+            let now = *state.borrow_and_update();
+            let stopping = stop.is_cancelled();
+            self.send_due(now, stopping).await?;
+            if stopping && self.sent >= now.durable && self.in_flight.is_empty() {
+                return Ok(());
+            }
+            let wake = self.wake_at();
+            tokio::select! {
+                heard = hear.message() => match heard.map_err(broke)? {
+                    None => return Err(SessionError::Ended),
+                    Some(message) => self.hear(message).await?,
+                },
+                changed = state.changed() => if changed.is_err() { return Ok(()) },
+                () = stop.cancelled(), if !stopping => {}
+                () = tokio::time::sleep_until(wake) => {}
+            }
+            if self.in_flight.front().is_some_and(|batch| batch.sent_at.elapsed() > ACK_MAX) {
+                return Err(SessionError::NoAck);
+            }
+        }
+    }
+
+    /// The next moment something must be looked at even if nothing is heard.
+    fn wake_at(&self) -> Instant {
+        let batch = self.waiting_since.map(|since| since + self.uplink.batch_every.to_duration());
+        let ack = self.in_flight.front().map(|batch| batch.sent_at + ACK_MAX + Duration::from_millis(10));
+        [batch, ack].into_iter().flatten().min().unwrap_or_else(|| Instant::now() + ACK_MAX)
+    }
+
+    async fn send_due(&mut self, state: SpoolState, stopping: bool) -> Result<(), SessionError> {
+        while self.sent < state.durable {
+            let unsent = state.durable.0 - self.sent.0;
+            let since = *self.waiting_since.get_or_insert_with(Instant::now);
+            let patient = since.elapsed() < self.uplink.batch_every.to_duration();
+            let backlog = usize::try_from(unsent).unwrap_or(usize::MAX) >= BATCH_RECORDS_MAX / 4;
+            let due = stopping || state.urgent > self.sent || backlog || !patient;
+            let on_its_way: usize = self.in_flight.iter().map(|batch| batch.bytes).sum();
+            if !due || on_its_way >= self.window_bytes {
+                return Ok(());
+            }
+            if !self.send_batch().await? {
+                return Ok(());
+            }
+        }
+        self.waiting_since = None;
+        Ok(())
+    }
+
+    /// Sends what follows `sent`, as one block. False when nothing could be read just now.
+    async fn send_batch(&mut self) -> Result<bool, SessionError> {
+        let records = self.uplink.recorder.read_after(self.sent, BATCH_RECORDS_MAX.min(BLOCK_RECORDS_MAX), BATCH_BYTES_MAX).await;
+        let Some((first, _)) = records.first() else { return Ok(false) };
+        let first = *first;
+        let mut last = first;
+        let mut items = Vec::with_capacity(records.len());
+        for (seq, record) in &records {
+            // A block holds consecutive numbers; after a hole the next block begins.
+            if *seq != first && seq.0 != last.0 + 1 {
+                break;
+            }
+            last = *seq;
+            // A record that cannot be read back still has a number: it goes as it is, and the collector refuses it.
+            items.push(convert::to_item(record).unwrap_or_else(|_| Item::Other(record.clone())));
+        }
+        let block = Bytes::from(block::encode(first, &items));
+        self.in_flight.push_back(InFlight { last, bytes: block.len(), sent_at: Instant::now() });
+        self.sent = last;
+        self.waiting_since = None;
+        let batch = Batch { epoch: self.epoch.0, first_seq: first.0, block };
+        self.say(Say::Batch(batch)).await?;
+        Ok(true)
+    }
+
+    async fn say(&self, kind: Say) -> Result<(), SessionError> {
+        self.say.send(AgentMessage { kind: Some(kind) }).await.map_err(|_| SessionError::Ended)
+    }
+
+    async fn hear(&mut self, message: CollectorMessage) -> Result<(), SessionError> {
+        match message.kind {
+            Some(Hear::Ack(ack)) if ack.epoch == self.epoch.0 => self.acked(Seq(ack.through)).await,
+            Some(Hear::Refusal(refusal)) if refusal.epoch == self.epoch.0 => {
+                self.quarantine(Seq(refusal.first_seq), Seq(refusal.last_seq), &refusal.reason).await;
+            }
+            Some(Hear::Plan(plan)) => self.take_plan(plan).await?,
+            Some(Hear::RetryAfter(wait)) => return Err(retry_after(wait.millis, wait.reason)),
+            // A message this agent does not know, or about another epoch: from a newer collector.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    async fn acked(&mut self, through: Seq) {
+        while self.in_flight.front().is_some_and(|batch| batch.last <= through) {
+            self.in_flight.pop_front();
+        }
+        self.uplink.recorder.release(through).await;
+    }
+
+    /// Sets a refused batch aside, for a person to look at, and goes on after it.
+    async fn quarantine(&mut self, first: Seq, last: Seq, reason: &str) {
+        warn!(%first, %last, reason, "the collector can never take these records; they are set aside in quarantine/");
+        let count = usize::try_from(last.0.saturating_sub(first.0).saturating_add(1)).unwrap_or(BATCH_RECORDS_MAX);
+        let records = self.uplink.recorder.read_after(Seq(first.0.saturating_sub(1)), count.min(BLOCK_RECORDS_MAX), BATCH_BYTES_MAX * 4).await;
+        let items: Vec<_> = records.into_iter().filter(|(seq, _)| *seq <= last).map(|(_, record)| Item::Other(record)).collect();
+        let dir = self.uplink.state_dir.join("quarantine");
+        let path = dir.join(format!("{}-{first}.block", self.epoch));
+        let written = std::fs::create_dir_all(&dir).and_then(|()| std::fs::write(&path, block::encode(first, &items)));
+        if let Err(error) = written {
+            warn!(%error, path = %path.display(), "quarantine cannot be written");
+        }
+        self.acked(last).await;
+    }
+
+    async fn take_plan(&mut self, plan: peil_proto::wire::Plan) -> Result<(), SessionError> {
+        let version = plan.version;
+        let refused = match convert::plan_from_wire(plan) {
+            Err(problems) => problems,
+            Ok(plan) => {
+                let kept = crate::plan_file::save(&self.uplink.state_dir, &plan);
+                if let Err(error) = kept {
+                    warn!(%error, "plan cannot be kept on disk; after a restart the agent waits for the collector");
+                }
+                self.uplink.plans.send_replace(Arc::new(plan));
+                Vec::new()
+            }
+        };
+        for problem in &refused {
+            warn!(version, problem, "plan refused");
+        }
+        self.say(Say::PlanResult(PlanResult { version, refused })).await
+    }
+}

@@ -1,0 +1,347 @@
+//! TELL: which alerts there must be, and the words of a message.
+//!
+//! [`wanted`] is a pure function of the snapshot: the `raise` job opens what is wanted and not open, and
+//! resolves what is open and not wanted any more. So an alert cannot be forgotten, sent for something
+//! that is over, or sent twice: the key is the trouble itself. Delivery is at least once, through the
+//! store's outbox; receivers fold repeats by the key.
+
+pub mod alertmanager;
+pub mod webhook;
+
+use std::time::Duration;
+
+use peil_proto::sample::State;
+use peil_proto::time::UtcTime;
+use peil_proto::units::Millis;
+
+use crate::config::{Channel, ChannelKind};
+pub use crate::store::alerts::outbox::Event;
+use crate::snapshot::{HostView, PatchState, ServiceView, Snapshot};
+
+/// Time one delivery may take.
+const SEND_MAX: Duration = Duration::from_secs(10);
+
+/// The kinds of alert. Adding one: a variant, its words, and a line in [`wanted`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AlertKind {
+    /// A service is down within its window.
+    Outage,
+    /// The month's loss is above the budget of the whole month: final.
+    SlaBreach,
+    /// A host lacks a security fix for longer than the policy allows.
+    PatchOverdue,
+    /// An agent has been silent for too long.
+    AgentSilent,
+}
+
+impl AlertKind {
+    /// The word in keys, API and messages.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Outage => "outage",
+            Self::SlaBreach => "sla_breach",
+            Self::PatchOverdue => "patch_overdue",
+            Self::AgentSilent => "agent_silent",
+        }
+    }
+
+    /// The name other alerting tools show.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Outage => "PeilServiceOutage",
+            Self::SlaBreach => "PeilSlaBreach",
+            Self::PatchOverdue => "PeilPatchOverdue",
+            Self::AgentSilent => "PeilAgentSilent",
+        }
+    }
+
+    /// `critical` wakes somebody, `warning` can wait for the morning.
+    pub fn severity(self) -> &'static str {
+        match self {
+            Self::Outage => "critical",
+            Self::SlaBreach | Self::PatchOverdue | Self::AgentSilent => "warning",
+        }
+    }
+}
+
+/// An alert that must be open now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// Stable: the same trouble has the same key for as long as it lasts.
+    pub key: String,
+    /// What kind of trouble.
+    pub kind: AlertKind,
+    /// Service or host.
+    pub subject: String,
+    /// What happened, in one sentence.
+    pub summary: String,
+    /// What to do.
+    pub action: String,
+    /// Page that shows it, relative.
+    pub path: String,
+    /// When it began, as far as known.
+    pub since: UtcTime,
+}
+
+/// All alerts that must be open at the snapshot's moment.
+pub fn wanted(snapshot: &Snapshot) -> Vec<Wanted> {
+    let services = snapshot.services.iter().flat_map(|service| [outage(service, snapshot.at), breach(service, snapshot.at)]);
+    let hosts = snapshot.hosts.iter().filter(|host| !host.revoked);
+    let hosts = hosts.flat_map(|host| [silent(host, snapshot.at), overdue(host, snapshot.at)]);
+    services.chain(hosts).flatten().collect()
+}
+
+fn outage(service: &ServiceView, now: UtcTime) -> Option<Wanted> {
+    if service.state != State::Down || !service.in_window {
+        return None;
+    }
+    let since = service.since.unwrap_or(now);
+    let down: Vec<_> = service.checks.iter().filter(|check| service.because.contains(&check.name)).collect();
+    let seen = down.iter().flat_map(|check| check.vantages.iter().filter(|vantage| vantage.state == State::Down).map(move |vantage| {
+        format!("{} ({}) is {} from {}", check.name, check.target, vantage.outcome, vantage.host)
+    }));
+    let seen: Vec<_> = seen.collect();
+    let what = if seen.is_empty() { service.because.join(", ") } else { seen.join("; ") };
+    Some(Wanted {
+        key: format!("outage/{}", service.name),
+        kind: AlertKind::Outage,
+        subject: service.name.clone(),
+        summary: format!("{} is down since {since}: {what}", service.name),
+        action: format!(
+            "Restore {}. {} of its budget is left this month; the page shows each check with its last answer.",
+            service.because.join(", "),
+            in_words(service.budget_left_ms)
+        ),
+        path: format!("/services/{}", service.name),
+        since,
+    })
+}
+
+fn breach(service: &ServiceView, now: UtcTime) -> Option<Wanted> {
+    service.breach_certain.then(|| Wanted {
+        key: format!("sla_breach/{}/{}", service.name, service.month),
+        kind: AlertKind::SlaBreach,
+        subject: service.name.clone(),
+        summary: format!(
+            "{} cannot reach {} % in {} any more: {} lost, the whole month allows {}",
+            service.name,
+            service.target,
+            service.month,
+            in_words(service.counted_down_ms),
+            in_words(service.budget_ms)
+        ),
+        action: "Tell the service delivery manager; check the outages on the page for time that should have been excluded.".to_owned(),
+        path: format!("/services/{}", service.name),
+        since: now,
+    })
+}
+
+fn silent(host: &HostView, now: UtcTime) -> Option<Wanted> {
+    let since = host.last_contact.unwrap_or(now);
+    host.silent.then(|| Wanted {
+        key: format!("agent_silent/{}", host.agent),
+        kind: AlertKind::AgentSilent,
+        subject: host.host.clone(),
+        summary: format!("nothing heard from the agent on {} since {since}; what it watches is unknown", host.host),
+        action: format!("Look on {} whether the host runs and `systemctl status peil-agent`; its records wait in its spool.", host.host),
+        path: format!("/hosts/{}", host.agent),
+        since,
+    })
+}
+
+fn overdue(host: &HostView, now: UtcTime) -> Option<Wanted> {
+    if host.patch.state != PatchState::Overdue {
+        return None;
+    }
+    let late: Vec<_> = host.patch.findings.iter().filter(|finding| finding.overdue).collect();
+    let first = late.iter().map(|finding| finding.first_seen).min().unwrap_or(now);
+    let mut sources: Vec<_> = late.iter().map(|finding| finding.source.as_str()).collect();
+    sources.sort_unstable();
+    sources.dedup();
+    let named = sources.iter().take(5).copied().collect::<Vec<_>>().join(", ");
+    let more = sources.len().saturating_sub(5);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    Some(Wanted {
+        key: format!("patch_overdue/{}", host.agent),
+        kind: AlertKind::PatchOverdue,
+        subject: host.host.clone(),
+        summary: format!("{} lacks security fixes beyond their term, the oldest since {first}: {named}{more}", host.host),
+        action: format!("Install them on {} (`apt-get upgrade`, `apt-get dist-upgrade` for new dependencies) or record why not.", host.host),
+        path: format!("/hosts/{}", host.agent),
+        since: first,
+    })
+}
+
+/// `3 h 36 min`, `45 s`, `none`: for sentences, not for sums.
+pub fn in_words(span: Millis) -> String {
+    if span.0 < 0 {
+        return format!("minus {}", in_words(Millis(span.0.saturating_neg())));
+    }
+    let secs = span.0 / 1_000;
+    let (days, hours, minutes, seconds) = (secs / 86_400, secs / 3_600 % 24, secs / 60 % 60, secs % 60);
+    match (days, hours, minutes, seconds) {
+        (0, 0, 0, 0) => "none".to_owned(),
+        (0, 0, 0, s) => format!("{s} s"),
+        (0, 0, m, 0) => format!("{m} min"),
+        (0, 0, m, s) => format!("{m} min {s} s"),
+        (0, h, m, _) => format!("{h} h {m} min"),
+        (d, h, _, _) => format!("{d} d {h} h"),
+    }
+}
+
+/// What a channel is given to say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// Key of the alert, its kind and what it is about.
+    pub key: String,
+    /// Word of the kind.
+    pub kind: String,
+    /// Name for other tools.
+    pub title: String,
+    /// `critical` or `warning`.
+    pub severity: String,
+    /// Service or host.
+    pub subject: String,
+    /// What happened.
+    pub summary: String,
+    /// What to do.
+    pub action: String,
+    /// Page that shows it.
+    pub link: String,
+    /// Start of the trouble.
+    pub opened_at: UtcTime,
+    /// End of the trouble.
+    pub resolved_at: Option<UtcTime>,
+    /// Which way it goes.
+    pub event: Event,
+    /// The same for every attempt of the same delivery.
+    pub delivery: String,
+}
+
+/// Why a delivery failed; it is tried again.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    /// A file the channel needs.
+    #[error("cannot read {0}")]
+    File(String, #[source] std::io::Error),
+    /// The HTTP client could not be made.
+    #[error("the HTTP client cannot be made")]
+    Client(#[source] reqwest::Error),
+    /// The receiver was not reached.
+    #[error("{0} was not reached")]
+    Unreached(String, #[source] reqwest::Error),
+    /// The receiver said no.
+    #[error("{url} answered {status}: {text}")]
+    Refused {
+        /// Where.
+        url: String,
+        /// HTTP status.
+        status: u16,
+        /// Beginning of its answer.
+        text: String,
+    },
+}
+
+/// A channel with its HTTP client, kept for connections to be used again.
+pub struct Sender {
+    channel: Channel,
+    client: reqwest::Client,
+}
+
+impl Sender {
+    /// Prepares a channel; the token file is read at each delivery, so that it can be changed.
+    ///
+    /// # Errors
+    /// [`SendError`] when its certificate bundle cannot be used.
+    pub fn new(channel: Channel) -> Result<Self, SendError> {
+        let mut tls = rustls_config(channel.ca_file.as_deref())?;
+        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let client = reqwest::Client::builder().tls_backend_preconfigured(tls).timeout(SEND_MAX).redirect(reqwest::redirect::Policy::none());
+        let client = client.user_agent(concat!("peil-collector/", env!("CARGO_PKG_VERSION"))).build().map_err(SendError::Client)?;
+        Ok(Self { channel, client })
+    }
+
+    /// The channel's settings.
+    pub fn channel(&self) -> &Channel {
+        &self.channel
+    }
+
+    /// Delivers one message, or says why not.
+    ///
+    /// # Errors
+    /// [`SendError`]; the outbox tries again later.
+    pub async fn send(&self, message: &Message, now: UtcTime) -> Result<(), SendError> {
+        match self.channel.kind {
+            ChannelKind::Webhook => self.post(&self.channel.url, &webhook::body(&self.channel.name, message), &message.delivery).await,
+            ChannelKind::Alertmanager => self.post(&alertmanager::url(&self.channel.url), &alertmanager::body([message], now), &message.delivery).await,
+        }
+    }
+
+    /// Tells a channel that forgets (Alertmanager) which alerts are still open. Others need no telling.
+    ///
+    /// # Errors
+    /// [`SendError`]; it is repeated anyway.
+    pub async fn refresh(&self, open: &[Message], now: UtcTime) -> Result<(), SendError> {
+        match self.channel.kind {
+            ChannelKind::Webhook => Ok(()),
+            ChannelKind::Alertmanager => self.post(&alertmanager::url(&self.channel.url), &alertmanager::body(open, now), "refresh").await,
+        }
+    }
+
+    async fn post(&self, url: &str, body: &serde_json::Value, delivery: &str) -> Result<(), SendError> {
+        let mut request = self.client.post(url).json(body).header("Idempotency-Key", delivery);
+        if let Some(file) = &self.channel.token_file {
+            let token = std::fs::read_to_string(file).map_err(|error| SendError::File(file.display().to_string(), error))?;
+            request = request.bearer_auth(token.trim());
+        }
+        let answer = request.send().await.map_err(|error| SendError::Unreached(url.to_owned(), error.without_url()))?;
+        let status = answer.status();
+        if status.is_success() {
+            return Ok(());
+        }
+        let text = answer.text().await.unwrap_or_default().chars().take(200).collect();
+        Err(SendError::Refused { url: url.to_owned(), status: status.as_u16(), text })
+    }
+}
+
+/// Public roots, or the bundle the channel names; ring as everywhere.
+fn rustls_config(bundle: Option<&std::path::Path>) -> Result<rustls::ClientConfig, SendError> {
+    let mut roots = rustls::RootCertStore::empty();
+    match bundle {
+        None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
+        Some(path) => {
+            use rustls::pki_types::CertificateDer;
+            use rustls::pki_types::pem::PemObject as _;
+            let name = path.display().to_string();
+            let pem = std::fs::read(path).map_err(|error| SendError::File(name.clone(), error))?;
+            let found = CertificateDer::pem_slice_iter(&pem).flatten().collect::<Vec<_>>();
+            let (added, _) = roots.add_parsable_certificates(found);
+            if added == 0 {
+                let error = std::io::Error::other("no certificate in the file");
+                return Err(SendError::File(name, error));
+            }
+        }
+    }
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config = config.map_err(|error| SendError::File("TLS settings".to_owned(), std::io::Error::other(error)))?;
+    Ok(config.with_root_certificates(roots).with_no_client_auth())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_read_as_people_say_them() {
+        let table = [(0, "none"), (45_000, "45 s"), (60_000, "1 min"), (12_960_000, "3 h 36 min"), (-5_000, "minus 5 s"), (90_000_000, "1 d 1 h")];
+        for (ms, words) in table {
+            assert_eq!(in_words(Millis(ms)), words);
+        }
+    }
+
+    #[test]
+    fn a_healthy_snapshot_wants_no_alert() {
+        assert_eq!(wanted(&Snapshot::default()), []);
+    }
+}

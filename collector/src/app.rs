@@ -1,0 +1,228 @@
+//! The only place that spawns: opens the store, builds the parts, starts and stops them in order.
+//!
+//! Start: store → authority and certificates → rebuild live state → ports → jobs. A port is opened only
+//! when the first snapshot exists, so nobody is shown an empty world. Stop: ports first (agents keep their records),
+//! then sessions, then the jobs, the store last; each within [`GRACE`].
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use peil_proto::time::WallClock;
+use peil_proto::wire::enrolment_server::EnrolmentServer;
+use peil_proto::wire::telemetry_server::TelemetryServer;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+use crate::access::{Access, AccessStore, PasswordCost, Role, first_run_password};
+use crate::alert::Sender;
+use crate::config::Config;
+use crate::ingest::TelemetryService;
+use crate::ingest::enrolment::EnrolmentService;
+use crate::job::deliver::Deliver;
+use crate::job::judge::Judge;
+use crate::job::keep::Keep;
+use crate::job::measure::Measure;
+use crate::job::raise::Raise;
+use crate::job::Pipeline;
+use crate::pki::Authority;
+use crate::plans::Plans;
+use crate::presence::Presence;
+use crate::snapshot::Snapshot;
+use crate::store::Store;
+use crate::tls::{Admission, ConnectInfo, LiveCertificate, TlsListener, profile};
+use crate::web::metrics::Metrics;
+use crate::web::ready::Readiness;
+use crate::web::{self, WebState};
+
+/// Time each group of tasks has to end.
+const GRACE: Duration = Duration::from_secs(5);
+/// Name in the authority's certificate.
+pub const AUTHORITY: &str = "Peil authority";
+/// The first user.
+pub const ADMIN: &str = "admin";
+
+/// HTTP/2 towards agents: a window that keeps a spool replay busy over 100 ms of network, few streams, and
+/// pings that find a dead peer.
+const STREAM_WINDOW: u32 = 512 << 10;
+const CONNECTION_WINDOW: u32 = 1 << 20;
+const STREAMS_MAX: u32 = 8;
+const KEEPALIVE_EVERY: Duration = Duration::from_secs(30);
+const KEEPALIVE_MAX: Duration = Duration::from_secs(20);
+/// Largest message from an agent: a block with its envelope.
+const MESSAGE_BYTES_MAX: usize = peil_proto::block::BLOCK_BYTES_MAX + 4_096;
+
+/// Where a running collector listens; tests ask for port 0.
+#[derive(Debug, Clone, Copy)]
+pub struct Listening {
+    /// For agents.
+    pub agents: SocketAddr,
+    /// For people and programs.
+    pub web: SocketAddr,
+}
+
+/// Runs the collector until `stop`; tells `listening` once the ports are open.
+///
+/// # Errors
+/// When it cannot start: the data directory, the store, the authority, a port.
+pub async fn run(config: Config, clock: WallClock, stop: CancellationToken, listening: impl FnOnce(Listening)) -> anyhow::Result<()> {
+    std::fs::create_dir_all(&config.data_dir).with_context(|| format!("cannot make the data directory {}", config.data_dir.display()))?;
+    let store = Store::open(&config.data_dir)?;
+    let authority = Arc::new(Authority::open_or_create(&config.data_dir.join("pki"), AUTHORITY, clock.now())?);
+    let certificate = LiveCertificate::new(authority.server_certificate(&config.listen.names, clock.now())?)?;
+    let access = Access::new(AccessStore::Store(store.clone()), clock.clone(), PasswordCost::STANDARD)?;
+    first_password(&access).await?;
+
+    let numbers = store.assign_checks(config.checks.keys().cloned().collect()).await?;
+    let groups = store.agents().await?.into_iter().map(|row| (row.agent, row.group)).collect();
+    let (plan_sender, plans) = watch::channel(Arc::new(Plans::new(&config.checks, &numbers, groups)));
+    let (publish, latest) = watch::channel(Arc::new(Snapshot::default()));
+    let (committed, raised) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let presence = Presence::default();
+    let admission = Admission::default();
+
+    let checks = plans.borrow().by_number().into_iter().map(|(no, check)| (no, check.def)).collect();
+    let judge = Judge::start(store.clone(), clock.clone(), checks, config.patch.term).await?;
+    let pipeline = Pipeline {
+        judge,
+        measure: Measure {
+            store: store.clone(),
+            clock: clock.clone(),
+            services: Arc::new(config.services.clone()),
+            plans: plans.clone(),
+            presence: presence.clone(),
+            agents: config.agents,
+            patch: config.patch,
+            listening_since: clock.now(),
+        },
+        raise: Raise { store: store.clone(), channels: config.channels.iter().map(|channel| channel.name.clone()).collect() },
+        publish,
+        committed: committed.clone(),
+        raised: raised.clone(),
+    };
+    let deliver = Deliver {
+        store: store.clone(),
+        senders: senders(&config)?,
+        clock: clock.clone(),
+        public_url: config.listen.public_url.clone(),
+        raised,
+    };
+    let keep = Keep {
+        store: store.clone(),
+        admission: admission.clone(),
+        presence: presence.clone(),
+        clock: clock.clone(),
+        authority: authority.clone(),
+        certificate: certificate.clone(),
+        names: config.listen.names.clone(),
+        plans: Arc::new(plan_sender),
+        checks: Arc::new(config.checks.clone()),
+        numbers,
+    };
+    keep.activate().await?;
+
+    let (closing, ending) = (CancellationToken::new(), CancellationToken::new());
+    let (ports, sessions, jobs) = (TaskTracker::new(), TaskTracker::new(), TaskTracker::new());
+    jobs.spawn(pipeline.run(ending.clone()));
+    jobs.spawn(deliver.run(ending.clone()));
+    jobs.spawn(keep.run(ending.clone()));
+
+    let agents = TlsListener::bind(config.listen.agents, profile::agents(&authority, admission, certificate.clone(), &clock)?, closing.clone()).await?;
+    let people = TlsListener::bind(config.listen.web, profile::web(certificate, &clock)?, closing.clone()).await?;
+    let open = Listening { agents: agents.local_addr(), web: people.local_addr() };
+    let telemetry = TelemetryService {
+        store: store.clone(),
+        plans,
+        presence,
+        clock: clock.clone(),
+        committed,
+        sessions: sessions.clone(),
+        stop: closing.clone(),
+    };
+    let enrolment = EnrolmentService { store: store.clone(), authority, clock: clock.clone(), certificate_life: config.agents.certificate_life };
+    ports.spawn(serve_agents(agents, telemetry, enrolment, closing.clone()));
+    let state = web_state(&store, latest.clone(), access, clock, closing.clone());
+    ports.spawn(serve_web(people, state, closing.clone()));
+
+    let mut first = latest;
+    let _ = tokio::time::timeout(GRACE, first.wait_for(|snapshot| snapshot.at.0 > 0)).await;
+    info!(agents = %open.agents, web = %open.web, "listening");
+    listening(open);
+
+    stop.cancelled().await;
+    info!("stopping");
+    closing.cancel();
+    finish(&ports, "ports").await;
+    finish(&sessions, "sessions").await;
+    ending.cancel();
+    finish(&jobs, "jobs").await;
+    store.close().await;
+    Ok(())
+}
+
+async fn finish(tasks: &TaskTracker, what: &str) {
+    tasks.close();
+    if tokio::time::timeout(GRACE, tasks.wait()).await.is_err() {
+        warn!(what, "did not stop within {} s", GRACE.as_secs());
+    }
+}
+
+/// The first user gets a random password, shown once and never stored in clear.
+async fn first_password(access: &Access) -> anyhow::Result<()> {
+    if access.has_user(ADMIN).await? {
+        return Ok(());
+    }
+    let password = first_run_password()?;
+    access.set_password(ADMIN, Role::Admin, &password).await?;
+    // On the terminal of whoever starts it first, not in the log.
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "\n  First run: sign in as \"{ADMIN}\" with the password  {password}\n  It is shown this once. `peil-collector user password` sets another.\n")?;
+    out.flush()?;
+    Ok(())
+}
+
+fn senders(config: &Config) -> anyhow::Result<BTreeMap<String, Arc<Sender>>> {
+    let made = config.channels.iter().map(|channel| {
+        let sender = Sender::new(channel.clone()).with_context(|| format!("channel {:?} cannot be used", channel.name))?;
+        Ok((channel.name.clone(), Arc::new(sender)))
+    });
+    made.collect()
+}
+
+async fn serve_agents(listener: TlsListener, telemetry: TelemetryService, enrolment: EnrolmentService, stop: CancellationToken) {
+    let server = tonic::transport::Server::builder()
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_concurrent_streams(STREAMS_MAX)
+        .http2_keepalive_interval(Some(KEEPALIVE_EVERY))
+        .http2_keepalive_timeout(Some(KEEPALIVE_MAX))
+        .add_service(TelemetryServer::new(telemetry).max_decoding_message_size(MESSAGE_BYTES_MAX))
+        .add_service(EnrolmentServer::new(enrolment).max_decoding_message_size(64 << 10));
+    if let Err(cause) = server.serve_with_incoming_shutdown(listener, stop.cancelled_owned()).await {
+        warn!(cause = %crate::chain(&cause), "the port for agents ended badly");
+    }
+}
+
+async fn serve_web(listener: TlsListener, state: WebState, stop: CancellationToken) {
+    let service = web::router(state).into_make_service_with_connect_info::<ConnectInfo>();
+    let served = axum::serve(listener, service).with_graceful_shutdown(stop.cancelled_owned()).await;
+    if let Err(cause) = served {
+        warn!(cause = %crate::chain(&cause), "the port for people ended badly");
+    }
+}
+
+fn web_state(store: &Store, latest: crate::snapshot::Latest, access: Access, clock: WallClock, stop: CancellationToken) -> WebState {
+    let asked = store.clone();
+    let readiness = Readiness::new(move || {
+        let store = asked.clone();
+        async move { store.ready().await.map_err(|error| error.to_string()) }
+    });
+    let metrics = Metrics::new(latest.clone());
+    metrics.watch_store(store.clone());
+    WebState { latest, access, readiness, metrics, clock, stop }
+}

@@ -1,0 +1,347 @@
+//! The command line: what can be asked, and how the answer is printed.
+//!
+//! Commands beside `run` open the same store as the running collector; SQLite lets both write, and what
+//! they change is in force within five seconds. Exit status: 0 done, 1 failed, 2 unusable input.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Args, Parser, Subcommand};
+use peil_proto::ids::AgentId;
+use peil_proto::settings::Refused;
+use peil_proto::time::WallClock;
+use peil_proto::token::{CaFingerprint, Token};
+use peil_proto::units::Millis;
+use tokio_util::sync::CancellationToken;
+
+use crate::access::{Access, AccessStore, PasswordCost, Role, first_run_password};
+use crate::config::{Config, DEFAULT_PATH};
+use crate::pki::Authority;
+use crate::store::Store;
+use crate::store::audit::AuditVerdict;
+use crate::store::tokens::NewToken;
+use crate::{app, evaluate};
+
+/// Judges what agents saw against the contract: availability, breaches, patches, energy, alerts, pages.
+#[derive(Parser)]
+#[command(
+    name = "peil-collector",
+    version,
+    after_help = "\
+First steps on a new machine:
+  peil-collector validate --config collector.toml     all mistakes of a file in one answer
+  peil-collector run --config collector.toml          start; the first run shows the admin password once
+  peil-collector token create --config …              a one-use token for one host
+  peil-agent enroll --config agent.toml --token …     on that host
+
+Figures can be recomputed anywhere, without a store:
+  peil-collector sla evaluate month.json"
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the collector until SIGTERM or Ctrl-C
+    Run(ConfigArg),
+    /// Check a settings file and tell every mistake with its line
+    Validate(ConfigArg),
+    /// Figures of the contract
+    #[command(subcommand)]
+    Sla(Sla),
+    /// One-use tokens with which hosts enrol
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// Enrolled agents
+    #[command(subcommand)]
+    Agent(AgentCommand),
+    /// People who may sign in
+    #[command(subcommand)]
+    User(UserCommand),
+    /// Bearer tokens for programs that use the API
+    #[command(subcommand)]
+    ApiToken(ApiTokenCommand),
+    /// The log of what people did
+    #[command(subcommand)]
+    Audit(AuditCommand),
+}
+
+#[derive(Args)]
+struct ConfigArg {
+    /// Settings file
+    #[arg(long, value_name = "FILE", default_value = DEFAULT_PATH)]
+    config: PathBuf,
+}
+
+#[derive(Subcommand)]
+enum Sla {
+    /// Compute the figure of a month from a file and print it as JSON (`-` reads standard input)
+    Evaluate {
+        /// Input as described in the formats document: month, contract, service, checks, exclusions
+        file: PathBuf,
+    },
+}
+
+#[derive(Subcommand)]
+enum TokenCommand {
+    /// Make a token and print it; it works once
+    Create {
+        #[command(flatten)]
+        config: ConfigArg,
+        /// What it is for; shown in lists and in the audit log
+        #[arg(long, default_value = "")]
+        label: String,
+        /// Group the host will belong to; checks can name groups
+        #[arg(long, default_value = "")]
+        group: String,
+        /// Minutes until it expires
+        #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(i64).range(1..=10_080))]
+        minutes: i64,
+    },
+    /// All tokens ever made, without their secrets
+    List(ConfigArg),
+}
+
+#[derive(Subcommand)]
+enum AgentCommand {
+    /// All agents with their last contact
+    List(ConfigArg),
+    /// Refuse an agent from now on
+    Revoke {
+        #[command(flatten)]
+        config: ConfigArg,
+        /// Its 32 hex digits, from `agent list`
+        agent: String,
+    },
+}
+
+#[derive(Subcommand)]
+enum UserCommand {
+    /// Set a new random password for the admin and print it; all sessions end
+    Password(ConfigArg),
+}
+
+#[derive(Subcommand)]
+enum ApiTokenCommand {
+    /// Make a token and print it; it is shown once
+    Create {
+        #[command(flatten)]
+        config: ConfigArg,
+        /// What it is for
+        #[arg(long)]
+        label: String,
+        /// Days until it expires
+        #[arg(long, value_name = "N", default_value_t = 90, value_parser = clap::value_parser!(i64).range(1..=366))]
+        days: i64,
+    },
+}
+
+#[derive(Subcommand)]
+enum AuditCommand {
+    /// Check the hash chain from the first entry to the last
+    Verify(ConfigArg),
+    /// The newest entries
+    Tail {
+        #[command(flatten)]
+        config: ConfigArg,
+        /// How many
+        #[arg(long, default_value_t = 20)]
+        entries: u32,
+    },
+}
+
+/// Does what was asked.
+pub fn run(cli: Cli) -> ExitCode {
+    if let Command::Sla(Sla::Evaluate { file }) = &cli.command {
+        return evaluate::command(file);
+    }
+    match dispatch(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let refused = error.downcast_ref::<Refused>().is_some();
+            let _ = writeln!(std::io::stderr(), "peil-collector: {}", crate::chain(error.as_ref()));
+            ExitCode::from(if refused { 2 } else { 1 })
+        }
+    }
+}
+
+fn dispatch(command: Command) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
+    let clock = WallClock::System;
+    match command {
+        Command::Run(arg) => runtime.block_on(run_collector(Config::load(&arg.config)?, clock)),
+        Command::Validate(arg) => {
+            let config = Config::load(&arg.config)?;
+            say(&format!(
+                "{} is good: {} services, {} checks, {} channels",
+                arg.config.display(),
+                config.services.len(),
+                config.checks.len(),
+                config.channels.len()
+            ))
+        }
+        Command::Sla(_) => Ok(()),
+        Command::Token(command) => runtime.block_on(token(command, &clock)),
+        Command::Agent(command) => runtime.block_on(agent(command, &clock)),
+        Command::User(UserCommand::Password(arg)) => runtime.block_on(new_password(&arg.config, clock)),
+        Command::ApiToken(ApiTokenCommand::Create { config, label, days }) => runtime.block_on(api_token(&config.config, label, days, clock)),
+        Command::Audit(command) => runtime.block_on(audit(command)),
+    }
+}
+
+/// Output of commands; a closed pipe is not a failure of ours.
+fn say(text: &str) -> anyhow::Result<()> {
+    writeln!(std::io::stdout(), "{text}").context("cannot print")
+}
+
+async fn run_collector(config: Config, clock: WallClock) -> anyhow::Result<()> {
+    log_to_stderr();
+    let stop = CancellationToken::new();
+    let stopper = stop.clone();
+    let mut signals = tokio::task::JoinSet::new();
+    signals.spawn(async move {
+        wait_for_signal().await;
+        stopper.cancel();
+    });
+    app::run(config, clock, stop, |open| {
+        // For whoever started us and asked for port 0: one line, easy to read by a script.
+        let _ = writeln!(std::io::stdout(), "listening agents={} web={}", open.agents, open.web);
+    })
+    .await
+}
+
+async fn wait_for_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    // SIGTERM is what systemd sends, SIGINT what a person types.
+    match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+        (Ok(mut term), Ok(mut int)) => tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        },
+        _ => std::future::pending().await,
+    }
+}
+
+fn log_to_stderr() {
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_from_env("PEIL_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    // A person gets lines, a log collector gets JSON.
+    if std::env::var_os("PEIL_LOG_JSON").is_some() {
+        log.json().init();
+    } else {
+        log.with_ansi(std::io::stderr().is_terminal()).init();
+    }
+}
+
+/// Who did it, for the audit log.
+fn operator() -> String {
+    let name = std::env::var("SUDO_USER").or_else(|_| std::env::var("USER")).unwrap_or_else(|_| "unknown".to_owned());
+    format!("{name} (command line)")
+}
+
+fn open(config: &Path) -> anyhow::Result<(Config, Store)> {
+    let config = Config::load(config)?;
+    anyhow::ensure!(config.data_dir.is_dir(), "{} does not exist; start the collector first", config.data_dir.display());
+    let store = Store::open(&config.data_dir)?;
+    Ok((config, store))
+}
+
+async fn token(command: TokenCommand, clock: &WallClock) -> anyhow::Result<()> {
+    match command {
+        TokenCommand::Create { config, label, group, minutes } => {
+            let (config, store) = open(&config.config)?;
+            let now = clock.now();
+            let authority = Authority::open_or_create(&config.data_dir.join("pki"), app::AUTHORITY, now)?;
+            let mut random = [0; 20];
+            getrandom::fill(&mut random).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
+            let token = Token::make(random, CaFingerprint::of(authority.certificate()));
+            let expires_at = now.plus(Millis(minutes * Millis::MINUTE.0));
+            let new = NewToken { hash: token.secret_hash(), label, group, created_at: now, expires_at };
+            store.create_token(new, &operator()).await?;
+            store.close().await;
+            say(&token.reveal())
+        }
+        TokenCommand::List(arg) => {
+            let (_, store) = open(&arg.config)?;
+            for row in store.tokens().await? {
+                let standing = match (row.used, row.revoked_at) {
+                    (Some((at, agent)), _) => format!("used {at} by {agent}"),
+                    (None, Some(at)) => format!("revoked {at}"),
+                    (None, None) if row.expires_at < clock.now() => format!("expired {}", row.expires_at),
+                    (None, None) => format!("good until {}", row.expires_at),
+                };
+                say(&format!("{}  {standing}  group {:?}  {}", row.created_at, row.group, row.label))?;
+            }
+            store.close().await;
+            Ok(())
+        }
+    }
+}
+
+async fn agent(command: AgentCommand, clock: &WallClock) -> anyhow::Result<()> {
+    match command {
+        AgentCommand::List(arg) => {
+            let (_, store) = open(&arg.config)?;
+            for row in store.agents().await? {
+                let contact = row.last_contact.map_or("never heard".to_owned(), |at| format!("last heard {at}"));
+                let standing = row.revoked_at.map_or(contact, |at| format!("revoked {at}"));
+                say(&format!("{}  {}  {standing}  certificate until {}", row.agent, row.hostname, row.cert_not_after))?;
+            }
+            store.close().await;
+            Ok(())
+        }
+        AgentCommand::Revoke { config, agent } => {
+            let id = AgentId::parse(&agent).with_context(|| format!("{agent:?} is not an agent id; `agent list` shows them"))?;
+            let (_, store) = open(&config.config)?;
+            anyhow::ensure!(store.agents().await?.iter().any(|row| row.agent == id), "no agent {id}; `agent list` shows them");
+            store.revoke(id, clock.now(), &operator()).await?;
+            store.close().await;
+            say(&format!("{id} is revoked; a running collector ends its stream within five seconds"))
+        }
+    }
+}
+
+async fn new_password(config: &Path, clock: WallClock) -> anyhow::Result<()> {
+    let (_, store) = open(config)?;
+    let access = Access::new(AccessStore::Store(store.clone()), clock, PasswordCost::STANDARD)?;
+    let password = first_run_password()?;
+    access.set_password(app::ADMIN, Role::Admin, &password).await?;
+    store.close().await;
+    say(&format!("{} now signs in with  {password}", app::ADMIN))
+}
+
+async fn api_token(config: &Path, label: String, days: i64, clock: WallClock) -> anyhow::Result<()> {
+    let (_, store) = open(config)?;
+    let expires_at = clock.now().plus(Millis(days * Millis::DAY.0));
+    let access = Access::new(AccessStore::Store(store.clone()), clock, PasswordCost::STANDARD)?;
+    let token = access.issue_api_token(&label, Role::Viewer, Some(expires_at)).await?;
+    store.close().await;
+    say(&token)
+}
+
+async fn audit(command: AuditCommand) -> anyhow::Result<()> {
+    match command {
+        AuditCommand::Verify(arg) => {
+            let (_, store) = open(&arg.config)?;
+            let verdict = store.audit_verify().await?;
+            store.close().await;
+            match verdict {
+                AuditVerdict::Whole { entries, .. } => say(&format!("the chain of {entries} entries is whole")),
+                AuditVerdict::Broken { seq, fault } => anyhow::bail!("the chain is broken at entry {seq}: {fault:?}"),
+            }
+        }
+        AuditCommand::Tail { config, entries } => {
+            let (_, store) = open(&config.config)?;
+            for entry in store.audit_tail(entries).await? {
+                say(&format!("{} {} {} {} {}", entry.seq, entry.at, entry.who, entry.what, entry.detail))?;
+            }
+            store.close().await;
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! One agent's stream: greeting, plan, then batch after batch into the store.
+
+use std::time::Duration;
+
+use peil_proto::block::{self, Block, Item};
+use peil_proto::convert;
+use peil_proto::ids::{AgentId, Epoch, Seq};
+use peil_proto::record::Record;
+use peil_proto::time::UtcTime;
+use peil_proto::units::Millis;
+use peil_proto::wire::agent_message::Kind as Hear;
+use peil_proto::wire::collector_message::Kind as Say;
+use peil_proto::wire::{Ack, AgentMessage, Batch, CollectorMessage, Hello, Refusal, RetryAfter, Welcome};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tonic::{Status, Streaming};
+use tracing::{debug, info, warn};
+
+use super::TelemetryService;
+use crate::presence::Session;
+use crate::store::StoreError;
+use crate::store::blocks::{Appended, NewBlock};
+
+/// Time an agent has to greet.
+const GREETING_MAX: Duration = Duration::from_secs(15);
+/// Version of the conversation this collector speaks.
+const PROTOCOL: u32 = 1;
+/// Bytes an agent may have unacked; it waits beyond that.
+const UNACKED_BYTES_MAX: u32 = 256 << 10;
+/// When the store cannot take a batch, the agent is asked to come back after this.
+const RETRY_AFTER: Millis = Millis(5_000);
+/// A record dated later than this after now is a broken clock, not a measurement: refused, set aside by the agent.
+const FUTURE_MAX: Millis = Millis::DAY;
+
+type Answers = mpsc::Sender<Result<CollectorMessage, Status>>;
+
+/// Runs one stream until it ends, is replaced by a newer one, or the collector stops.
+pub(super) async fn run(service: TelemetryService, agent: AgentId, mut messages: Streaming<AgentMessage>, answers: Answers) {
+    let hello = match timeout(GREETING_MAX, messages.message()).await {
+        Ok(Ok(Some(AgentMessage { kind: Some(Hear::Hello(hello)) }))) => hello,
+        _ => {
+            let _ = answers.send(Err(Status::invalid_argument("the first message must be Hello"))).await;
+            return;
+        }
+    };
+    if hello.protocol != PROTOCOL {
+        let text = format!("this collector speaks protocol {PROTOCOL}, the agent {}; upgrade the older one", hello.protocol);
+        let _ = answers.send(Err(Status::failed_precondition(text))).await;
+        return;
+    }
+    let now = service.clock.now();
+    let ahead = hello.wall_ms.saturating_sub(now.0);
+    let (session, replaces) = service.presence.enter(agent, now, ahead);
+    info!(%agent, host = hello.hostname, version = hello.agent_version, replaces, clock_ahead_ms = ahead, "agent connected");
+    let talk = Talk { service: &service, agent, epoch: Epoch(hello.epoch), answers, session };
+    let ended = talk.converse(hello, &mut messages).await;
+    info!(%agent, why = ended.unwrap_or_else(|why| why), "agent disconnected");
+}
+
+struct Talk<'s> {
+    service: &'s TelemetryService,
+    agent: AgentId,
+    epoch: Epoch,
+    answers: Answers,
+    session: Session,
+}
+
+impl Talk<'_> {
+    /// `Err` carries why the conversation ended early; both are told in one log line.
+    async fn converse(&self, hello: Hello, messages: &mut Streaming<AgentMessage>) -> Result<&'static str, &'static str> {
+        let acked = match self.service.store.acked(self.agent, self.epoch).await {
+            Ok(acked) => acked,
+            Err(error) => return self.pause(&error).await,
+        };
+        let wall_ms = self.service.clock.now().0;
+        self.say(Say::Welcome(Welcome { acked: acked.0, wall_ms, unacked_bytes_max: UNACKED_BYTES_MAX })).await?;
+        let mut plans = self.service.plans.clone();
+        let mut running = hello.plan_version;
+        loop {
+            let plan = plans.borrow_and_update().for_agent(self.agent, &hello.hostname);
+            if plan.version != running {
+                running = plan.version;
+                self.say(Say::Plan(convert::plan_to_wire(&plan))).await?;
+            }
+            let message = tokio::select! {
+                message = messages.message() => message.map_err(|_| "connection lost")?,
+                changed = plans.changed() => match changed {
+                    Ok(()) => continue,
+                    Err(_) => return Ok("collector is stopping"),
+                },
+                () = self.session.replaced.cancelled() => return Err("a newer stream of this agent took over, or it was revoked"),
+                () = self.service.stop.cancelled() => return Ok("collector is stopping"),
+            };
+            let Some(message) = message else { return Ok("agent closed the stream") };
+            self.session.heard(self.service.clock.now());
+            match message.kind {
+                Some(Hear::Batch(batch)) => self.take(batch).await?,
+                Some(Hear::PlanResult(result)) => {
+                    if !result.refused.is_empty() {
+                        warn!(agent = %self.agent, refused = ?result.refused, "agent refused the plan");
+                    }
+                    self.session.plan_answered(result.refused);
+                }
+                // A second greeting, or a message of a newer agent: nothing to do.
+                Some(Hear::Hello(_)) | None => {}
+            }
+        }
+    }
+
+    async fn take(&self, batch: Batch) -> Result<(), &'static str> {
+        let now = self.service.clock.now();
+        let checked = if batch.epoch == self.epoch.0 {
+            check(&batch, now)
+        } else {
+            Err(format!("epoch {:016x} is not the one of the greeting", batch.epoch))
+        };
+        let (block, from, to) = match checked {
+            Ok(checked) => checked,
+            Err(reason) => return self.refuse(&batch, reason).await,
+        };
+        let new = NewBlock {
+            agent: self.agent,
+            epoch: self.epoch,
+            first: block.first,
+            records: u32::try_from(block.items.len()).unwrap_or(u32::MAX),
+            received_at: now,
+            from,
+            to,
+            bytes: batch.block,
+        };
+        let acked = match self.service.store.append(new).await {
+            Ok(Appended::Stored { acked, lost }) => {
+                if lost > 0 {
+                    warn!(agent = %self.agent, lost, first = %block.first, "records never came; their time is unknown");
+                }
+                self.service.committed.notify_one();
+                acked
+            }
+            Ok(Appended::Duplicate { acked }) => {
+                debug!(agent = %self.agent, first = %block.first, "batch came again");
+                acked
+            }
+            Err(error) => return self.pause(&error).await.map(|_| ()),
+        };
+        self.say(Say::Ack(Ack { epoch: self.epoch.0, through: acked.0 })).await
+    }
+
+    /// The store cannot take anything now: the agent keeps its records and comes back.
+    async fn pause(&self, error: &StoreError) -> Result<&'static str, &'static str> {
+        warn!(agent = %self.agent, %error, "batch not taken; the agent keeps it");
+        let wait = RetryAfter { millis: u32::try_from(RETRY_AFTER.0).unwrap_or(u32::MAX), reason: error.to_string() };
+        self.say(Say::RetryAfter(wait)).await?;
+        Err("store cannot take records now")
+    }
+
+    async fn refuse(&self, batch: &Batch, reason: String) -> Result<(), &'static str> {
+        warn!(agent = %self.agent, first_seq = batch.first_seq, reason, "batch refused");
+        let records = block::header(&batch.block).map_or(1, |(_, records)| records as u64);
+        let last_seq = batch.first_seq.saturating_add(records.saturating_sub(1));
+        self.say(Say::Refusal(Refusal { epoch: batch.epoch, first_seq: batch.first_seq, last_seq, reason })).await
+    }
+
+    async fn say(&self, kind: Say) -> Result<(), &'static str> {
+        self.answers.send(Ok(CollectorMessage { kind: Some(kind) })).await.map_err(|_| "connection lost")
+    }
+}
+
+/// Decodes a batch wholly; what passes can be read back by any later program of this version.
+fn check(batch: &Batch, now: UtcTime) -> Result<(Block, UtcTime, UtcTime), String> {
+    let block = block::decode(&batch.block).map_err(|error| error.to_string())?;
+    if block.first != Seq(batch.first_seq) {
+        return Err(format!("the block begins at {}, the batch says {}", block.first, batch.first_seq));
+    }
+    let (mut from, mut to) = (UtcTime(i64::MAX), UtcTime(i64::MIN));
+    for item in &block.items {
+        let at = moment(item).map_err(|error| error.to_string())?.unwrap_or(now);
+        from = from.min(at);
+        to = to.max(at);
+    }
+    if to > now.plus(FUTURE_MAX) {
+        return Err(format!("a record is dated {to}, more than a day ahead; set the clock of the host"));
+    }
+    Ok((block, from, to))
+}
+
+/// When a record is about; `None` for kinds of a newer agent.
+fn moment(item: &Item) -> Result<Option<UtcTime>, convert::Malformed> {
+    if let Item::Sample(sample) = item {
+        return Ok(Some(sample.scheduled_at));
+    }
+    Ok(convert::from_item(item)?.and_then(|record| match record {
+        Record::Sample(sample) => Some(sample.scheduled_at),
+        Record::Gap(gap) => Some(gap.to),
+        Record::Detail(detail) => Some(detail.scheduled_at),
+        Record::Patch(report) => Some(report.scanned_at),
+        Record::Energy(reading) => Some(reading.end),
+        Record::Vitals(vitals) => Some(vitals.at),
+        Record::Facts(_) => None,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use peil_proto::record::Vitals;
+
+    fn batch(at: UtcTime) -> Batch {
+        let record = convert::to_spool(&Record::Vitals(Vitals { at, ..Vitals::default() }));
+        let block = block::encode(Seq(7), &[convert::to_item(&record).expect("a record")]);
+        Batch { epoch: 1, first_seq: 7, block: block.into() }
+    }
+
+    #[test]
+    fn a_batch_is_checked_whole_before_it_is_stored() {
+        let now = UtcTime(1_790_000_000_000);
+        assert!(check(&batch(now), now).is_ok());
+        assert!(check(&batch(now.plus(Millis(2 * Millis::DAY.0))), now).expect_err("future").contains("set the clock"));
+        let wrong_place = Batch { first_seq: 8, ..batch(now) };
+        assert!(check(&wrong_place, now).expect_err("place").contains("begins at 7"));
+        let poison = block::encode(Seq(7), &[Item::Other(vec![0xff])]);
+        assert!(check(&Batch { epoch: 1, first_seq: 7, block: poison.into() }, now).is_err());
+    }
+}

@@ -1,0 +1,101 @@
+//! Small upkeep: revocations made elsewhere come into force, old sessions go, certificates stay fresh.
+//!
+//! `peil-collector agent revoke` writes to the store from another process; within five seconds the open
+//! stream is ended and the next handshake refused.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use peil_proto::ids::CheckNo;
+use peil_proto::time::WallClock;
+use peil_proto::units::Millis;
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use crate::access::SESSION_IDLE;
+use crate::config::Check;
+use crate::pki::Authority;
+use crate::plans::Plans;
+use crate::presence::Presence;
+use crate::store::{Store, StoreError};
+use crate::tls::{Admission, LiveCertificate};
+
+const EVERY: Duration = Duration::from_secs(5);
+
+/// The job.
+pub struct Keep {
+    /// Agents and sessions.
+    pub store: Store,
+    /// Asked at every handshake.
+    pub admission: Admission,
+    /// Ends open streams.
+    pub presence: Presence,
+    /// Wall clock.
+    pub clock: WallClock,
+    /// Renews the server certificate at two thirds of its life.
+    pub authority: Arc<Authority>,
+    /// The certificate in use.
+    pub certificate: LiveCertificate,
+    /// Names in it.
+    pub names: Vec<String>,
+    /// Told when an agent with a group enrols.
+    pub plans: Arc<watch::Sender<Arc<Plans>>>,
+    /// The configured checks.
+    pub checks: Arc<BTreeMap<String, Check>>,
+    /// Their numbers.
+    pub numbers: BTreeMap<String, CheckNo>,
+}
+
+impl Keep {
+    /// Runs until `stop`.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut beat = interval(EVERY);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        loop {
+            tokio::select! {
+                _ = beat.tick() => {}
+                () = stop.cancelled() => return,
+            }
+            if let Err(cause) = self.activate().await {
+                warn!(cause = %crate::chain(&cause), "upkeep failed; trying again in five seconds");
+            }
+        }
+    }
+
+    /// One round. Also run before the ports open, so that a revoked agent is refused from the first handshake.
+    ///
+    /// # Errors
+    /// When the store cannot be read or written.
+    pub async fn activate(&self) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        let agents = self.store.agents().await?;
+        let revoked: Vec<_> = agents.iter().filter(|row| row.revoked_at.is_some()).map(|row| row.agent).collect();
+        for agent in revoked {
+            self.admission.revoke(agent);
+            self.presence.expel(agent);
+        }
+        let groups = agents.into_iter().map(|row| (row.agent, row.group)).collect();
+        let plans = Plans::new(&self.checks, &self.numbers, groups);
+        self.plans.send_if_modified(|current| {
+            let changed = **current != plans;
+            if changed {
+                *current = Arc::new(plans);
+            }
+            changed
+        });
+        self.renew_certificate();
+        self.store.expire_sessions(now, now.plus(Millis(-SESSION_IDLE.0))).await.map(|_| ())
+    }
+
+    fn renew_certificate(&self) {
+        let renewed = self.authority.server_certificate(&self.names, self.clock.now());
+        match renewed.map(|certificate| self.certificate.replace(certificate)) {
+            Ok(Ok(())) => {}
+            Ok(Err(cause)) => warn!(cause = %crate::chain(&cause), "the server certificate cannot be renewed"),
+            Err(cause) => warn!(cause = %crate::chain(&cause), "the server certificate cannot be renewed"),
+        }
+    }
+}

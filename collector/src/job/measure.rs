@@ -1,0 +1,301 @@
+//! Live state to snapshot: every service judged to date, every host described.
+//!
+//! The figure is `contract::evaluate_to_date` and nothing else: this file only carries values between
+//! rooms. Runs every second, because time passes; cost follows the number of changes in the month, not of samples.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::tz::TimeZone;
+use peil_proto::ids::{AgentId, CheckNo};
+use peil_proto::sample::State;
+use peil_proto::time::{UtcTime, WallClock};
+use peil_proto::units::{Microjoules, Millis};
+use tokio::sync::watch;
+
+use crate::config::{Agents, Check, PatchPolicy, Service};
+use crate::contract::calendar::Month;
+use crate::contract::outage::Standing;
+use crate::contract::patch::OpenFinding;
+use crate::contract::span::Span;
+use crate::contract::terms::Terms;
+use crate::contract::{self, Case, CheckEvidence, Evidence, ToDate};
+use crate::evaluate::output;
+use crate::live::{Host, Live, Vantage};
+use crate::plans::Plans;
+use crate::presence::{Contact, Presence};
+use crate::snapshot::{
+    CheckView, EnergyHourView, EnergyView, FindingView, HostView, OutageView, PatchState, PatchView, ServiceView, Snapshot,
+    VantageView,
+};
+use crate::store::agents::AgentRow;
+use crate::store::blocks::StreamTotals;
+use crate::store::{Store, StoreError};
+
+/// Hours of energy shown.
+const HOURS_SHOWN: usize = 24;
+
+/// The job.
+pub struct Measure {
+    /// Agents and their totals.
+    pub store: Store,
+    /// Wall clock.
+    pub clock: WallClock,
+    /// What is judged.
+    pub services: Arc<BTreeMap<String, Service>>,
+    /// Checks with their numbers.
+    pub plans: watch::Receiver<Arc<Plans>>,
+    /// Who is here.
+    pub presence: Presence,
+    /// When silence is an alert.
+    pub agents: Agents,
+    /// The patch policy.
+    pub patch: PatchPolicy,
+    /// When this collector began to listen: nobody was silent before that.
+    pub listening_since: UtcTime,
+}
+
+/// What all services of one snapshot share.
+struct Scene<'l> {
+    now: UtcTime,
+    live: &'l Live,
+    checks: BTreeMap<String, (CheckNo, Check)>,
+    hosts: BTreeMap<AgentId, String>,
+}
+
+impl Measure {
+    /// The snapshot of this moment, alerts not yet filled in.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn activate(&self, live: &Live) -> Result<Snapshot, StoreError> {
+        let now = self.clock.now();
+        let agents = self.store.agents().await?;
+        let totals = self.store.totals_by_agent().await?;
+        let contacts = self.presence.contacts();
+        let by_number = self.plans.borrow().by_number();
+        let scene = Scene {
+            now,
+            live,
+            checks: by_number.into_iter().map(|(no, check)| (check.def.name.clone(), (no, check))).collect(),
+            hosts: agents.iter().map(|agent| (agent.agent, agent.hostname.clone())).collect(),
+        };
+        let services = self.services.iter().map(|(name, service)| service_view(&scene, name, service)).collect();
+        let mut hosts: Vec<_> = agents
+            .iter()
+            .map(|row| {
+                let contact = contacts.get(&row.agent).cloned().unwrap_or_default();
+                let totals = totals.get(&row.agent).copied().unwrap_or_default();
+                self.host_view(row, contact, totals, live.host(row.agent), now)
+            })
+            .collect();
+        hosts.sort_by(|a: &HostView, b| a.host.cmp(&b.host).then(a.agent.cmp(&b.agent)));
+        Ok(Snapshot { at: now, services, hosts, alerts: Vec::new() })
+    }
+
+    fn host_view(&self, row: &AgentRow, contact: Contact, totals: StreamTotals, host: Option<&Host>, now: UtcTime) -> HostView {
+        let nothing = Host::default();
+        let host = host.unwrap_or(&nothing);
+        let heard = Some(contact.last).filter(|at| at.0 > 0).max(row.last_contact);
+        let quiet_since = heard.unwrap_or(row.enrolled_at).max(self.listening_since);
+        let facts = host.facts.clone().unwrap_or_default();
+        let vitals = host.vitals.clone().unwrap_or_default();
+        HostView {
+            agent: row.agent,
+            host: row.hostname.clone(),
+            os: facts.os,
+            agent_version: facts.agent_version,
+            connected: contact.connected,
+            silent: row.revoked_at.is_none() && !contact.connected && now.since(quiet_since) > self.agents.silent_after,
+            revoked: row.revoked_at.is_some(),
+            last_contact: heard,
+            records: totals.records,
+            records_lost: totals.lost,
+            backlog: vitals.spool_records,
+            plan_refused: contact.plan_refused,
+            rss_bytes: vitals.rss_bytes,
+            patch: patch_view(host, self.patch, now),
+            energy: energy_view(host, now),
+        }
+    }
+}
+
+fn service_view(scene: &Scene<'_>, name: &str, service: &Service) -> ServiceView {
+    let now = scene.now;
+    let month = Month::of(now, &service.terms.timezone);
+    let used: BTreeMap<String, &(CheckNo, Check)> =
+        service.expression.names().into_iter().filter_map(|name| Some((name.to_owned(), scene.checks.get(name)?))).collect();
+    let evidence = |(no, check): &(CheckNo, Check)| CheckEvidence {
+        interval: Millis(check.def.interval_ms.into()),
+        timeout: Millis(check.def.timeout_ms.into()),
+        quorum: check.quorum,
+        vantages: scene.live.vantages_of(*no).map(|(agent, vantage)| (agent.to_string(), Evidence::Track(vantage.track.clone()))).collect(),
+    };
+    let case = Case {
+        month,
+        terms: service.terms.clone(),
+        service: service.expression.clone(),
+        checks: used.iter().map(|(name, check)| (name.clone(), evidence(check))).collect(),
+        exclusions: Vec::new(),
+    };
+    let ToDate { figure, budget_ms, budget_left_ms, breach_certain, state_now, because, .. } = contract::evaluate_to_date(&case, now);
+    let outages: Vec<_> = figure
+        .outages
+        .iter()
+        .rev()
+        .filter(|outage| outage.standing == Standing::Confirmed)
+        .map(|outage| OutageView {
+            from: outage.span.from,
+            to: (outage.span.to < now || state_now != State::Down).then_some(outage.span.to),
+            counted_ms: outage.counted_ms,
+            because: outage.because.clone(),
+        })
+        .collect();
+    let since = match state_now {
+        State::Down => outages.first().map(|outage| outage.from),
+        State::Up => outages.first().and_then(|outage| outage.to),
+        State::Unknown => None,
+    };
+    let percent = |percent: Option<contract::percent::Percent>| percent.map(|percent| percent.to_string());
+    ServiceView {
+        name: name.to_owned(),
+        state: state_now,
+        since,
+        because,
+        in_window: is_agreed(&service.terms, now),
+        month: month.to_string(),
+        timezone: service.timezone.clone(),
+        target: service.target.clone(),
+        official: percent(figure.official),
+        worst: percent(figure.worst),
+        best: percent(figure.best),
+        known: percent(figure.known),
+        verdict: figure.verdict.word().to_owned(),
+        breach_certain,
+        budget_ms,
+        budget_left_ms,
+        counted_down_ms: figure.counted_down_ms,
+        unknown_ms: figure.unknown_ms,
+        figure: serde_json::from_str(&output::to_json(&figure, &service.terms.timezone)).unwrap_or_default(),
+        outages,
+        checks: used.values().map(|(no, check)| check_view(scene, *no, check)).collect(),
+    }
+}
+
+/// Whether the service is agreed to be up at this moment.
+fn is_agreed(terms: &Terms, now: UtcTime) -> bool {
+    let instant = Span::new(now, now.plus(Millis(1))).clip(terms.coverage.span());
+    let starts = |day| terms.holidays.as_ref().is_none_or(|holidays| !holidays.include(day));
+    !instant.is_empty() && !terms.window.spans(&terms.timezone, instant, starts).is_empty()
+}
+
+fn check_view(scene: &Scene<'_>, no: CheckNo, check: &Check) -> CheckView {
+    let hold = contract::hold(Millis(check.def.interval_ms.into()), Millis(check.def.timeout_ms.into()));
+    let vantage = |(agent, vantage): (AgentId, &Vantage)| VantageView {
+        agent,
+        host: scene.hosts.get(&agent).cloned().unwrap_or_default(),
+        state: state_now(vantage, hold, scene.now),
+        last_at: vantage.last.map(|sample| sample.scheduled_at),
+        outcome: vantage.last.map(|sample| sample.outcome.word()).unwrap_or_default(),
+        phases_us: vantage.last.map(|sample| sample.phases.to_array().map(|phase| phase.map(|phase| phase.0))).unwrap_or_default(),
+        detail: vantage.detail.as_ref().map(|detail| detail.text.clone()).unwrap_or_default(),
+        cert_not_after: vantage.cert_not_after,
+    };
+    CheckView {
+        name: check.def.name.clone(),
+        kind: check.def.kind.name().to_owned(),
+        target: check.def.kind.target().to_owned(),
+        interval_ms: Millis(check.def.interval_ms.into()),
+        vantages: scene.live.vantages_of(no).map(vantage).collect(),
+    }
+}
+
+/// A sample holds for its time; a DOWN holds until somebody sees it up.
+fn state_now(vantage: &Vantage, hold: Millis, now: UtcTime) -> State {
+    match vantage.track.newest() {
+        Some((_, State::Down)) => State::Down,
+        Some((at, state)) if now.since(at) <= hold => state,
+        _ => State::Unknown,
+    }
+}
+
+fn patch_view(host: &Host, policy: PatchPolicy, now: UtcTime) -> PatchView {
+    let Some(report) = &host.patch else { return PatchView::default() };
+    let stale = now.since(report.scanned_at) > policy.stale_after;
+    let mut errors: Vec<_> = report.errors.iter().map(|error| format!("{}: {} {}", error.kind, error.file, error.detail).trim().to_owned()).collect();
+    if stale {
+        errors.push(format!("stale: the last scan was at {}", report.scanned_at));
+    }
+    let mut findings: Vec<_> = host.findings.iter().map(|(key, finding)| finding_view(key.package.clone(), key.arch.clone(), finding, policy.term, now)).collect();
+    findings.sort_by(|a, b| a.due_at.cmp(&b.due_at).then_with(|| a.package.cmp(&b.package)));
+    let state = if findings.iter().any(|finding| finding.overdue) {
+        PatchState::Overdue
+    } else if stale || !report.known {
+        PatchState::Unknown
+    } else if findings.is_empty() {
+        PatchState::Ok
+    } else {
+        PatchState::Due
+    };
+    PatchView {
+        state,
+        scanned_at: Some(report.scanned_at),
+        installed: report.installed,
+        pending: report.pending,
+        findings,
+        reboot_required: report.reboot_required,
+        errors,
+    }
+}
+
+fn finding_view(package: String, arch: String, finding: &OpenFinding, term: Millis, now: UtcTime) -> FindingView {
+    let state = serde_json::to_value(finding.state).ok().and_then(|word| word.as_str().map(str::to_owned));
+    FindingView {
+        source: finding.source.clone(),
+        package,
+        arch,
+        installed: finding.installed.clone(),
+        security_version: finding.security_version.clone(),
+        state: state.unwrap_or_default(),
+        first_seen: finding.first_seen,
+        due_at: finding.due_at(term),
+        overdue: finding.is_overdue(term, now),
+    }
+}
+
+fn energy_view(host: &Host, now: UtcTime) -> EnergyView {
+    let Some(reading) = &host.reading else { return EnergyView::default() };
+    let month_start = Month::of(now, &TimeZone::UTC).first(&TimeZone::UTC);
+    let mut view = EnergyView {
+        method: reading.method.word().to_owned(),
+        boundary: reading.boundary.word().to_owned(),
+        covers: reading.covers.clone(),
+        detail: reading.detail.clone(),
+        power_mw: power_mw(reading.energy, reading.end.since(reading.start)),
+        ..EnergyView::default()
+    };
+    let mut hours: BTreeMap<UtcTime, EnergyHourView> = BTreeMap::new();
+    for ((hour, _), energy) in host.hours.range((month_start.min(now.plus(Millis(-Millis::DAY.0))), String::new())..) {
+        let covered_s = energy.covered.0.max(0).unsigned_abs() / 1_000;
+        if *hour >= month_start {
+            view.month_uj = view.month_uj.saturating_add(energy.energy);
+            view.month_low_uj = view.month_low_uj.saturating_add(energy.low);
+            view.month_high_uj = view.month_high_uj.saturating_add(energy.high);
+            view.month_covered_s += covered_s;
+        }
+        let zero = Microjoules::ZERO;
+        let shown = hours.entry(*hour).or_insert(EnergyHourView { hour: *hour, energy_uj: zero, low_uj: zero, high_uj: zero, covered_s: 0 });
+        shown.energy_uj = shown.energy_uj.saturating_add(energy.energy);
+        shown.low_uj = shown.low_uj.saturating_add(energy.low);
+        shown.high_uj = shown.high_uj.saturating_add(energy.high);
+        shown.covered_s += covered_s;
+    }
+    let surplus = hours.len().saturating_sub(HOURS_SHOWN);
+    view.hours = hours.into_values().skip(surplus).collect();
+    view
+}
+
+/// Mean power: µJ per ms is mW.
+fn power_mw(energy: Microjoules, span: Millis) -> Option<u64> {
+    u64::try_from(span.0).ok().filter(|ms| *ms > 0).map(|ms| energy.0 / ms)
+}

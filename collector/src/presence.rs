@@ -1,0 +1,118 @@
+//! Who is connected now, and since when each agent was last heard: kept in memory, because a restart
+//! must not remember connections that are gone. The last contact itself is stored with every commit.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use peil_proto::ids::AgentId;
+use peil_proto::time::UtcTime;
+use tokio_util::sync::CancellationToken;
+
+/// What is known of one agent's connection.
+#[derive(Debug, Clone, Default)]
+pub struct Contact {
+    /// A stream is open.
+    pub connected: bool,
+    /// Last message.
+    pub last: UtcTime,
+    /// Host's clock minus ours at the greeting, ms.
+    pub clock_ahead_ms: i64,
+    /// Why it refused the last plan.
+    pub plan_refused: Vec<String>,
+}
+
+struct Entry {
+    contact: Contact,
+    session: u64,
+    stop: CancellationToken,
+}
+
+/// Shared by ingest (writes) and the jobs (read). The lock is short and never held across an await.
+#[derive(Clone, Default)]
+pub struct Presence(Arc<Mutex<HashMap<AgentId, Entry>>>);
+
+/// Given to a session; when it is dropped the agent counts as disconnected.
+pub struct Session {
+    presence: Presence,
+    agent: AgentId,
+    number: u64,
+    /// Cancelled when a newer session of the same agent takes over.
+    pub replaced: CancellationToken,
+}
+
+impl Presence {
+    fn lock(&self) -> MutexGuard<'_, HashMap<AgentId, Entry>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A stream opened. An older one of the same agent is told to end: one agent, one stream. True when
+    /// there was one, which after a lost connection is normal and otherwise means a cloned identity.
+    pub fn enter(&self, agent: AgentId, at: UtcTime, clock_ahead_ms: i64) -> (Session, bool) {
+        let mut agents = self.lock();
+        let previous = agents.remove(&agent);
+        let number = previous.as_ref().map_or(1, |entry| entry.session + 1);
+        let was_connected = previous.as_ref().is_some_and(|entry| entry.contact.connected);
+        if let Some(entry) = &previous {
+            entry.stop.cancel();
+        }
+        let contact = Contact { connected: true, last: at, clock_ahead_ms, plan_refused: Vec::new() };
+        let stop = CancellationToken::new();
+        agents.insert(agent, Entry { contact, session: number, stop: stop.clone() });
+        (Session { presence: self.clone(), agent, number, replaced: stop }, was_connected)
+    }
+
+    /// What is known of each agent heard since this process started.
+    pub fn contacts(&self) -> HashMap<AgentId, Contact> {
+        self.lock().iter().map(|(agent, entry)| (*agent, entry.contact.clone())).collect()
+    }
+
+    /// Ends the stream of an agent whose certificate was revoked.
+    pub fn expel(&self, agent: AgentId) {
+        if let Some(entry) = self.lock().get(&agent) {
+            entry.stop.cancel();
+        }
+    }
+}
+
+impl Session {
+    fn change(&self, change: impl FnOnce(&mut Contact)) {
+        if let Some(entry) = self.presence.lock().get_mut(&self.agent).filter(|entry| entry.session == self.number) {
+            change(&mut entry.contact);
+        }
+    }
+
+    /// Something was heard.
+    pub fn heard(&self, at: UtcTime) {
+        self.change(|contact| contact.last = at);
+    }
+
+    /// The agent's answer to a plan.
+    pub fn plan_answered(&self, refused: Vec<String>) {
+        self.change(|contact| contact.plan_refused = refused);
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.change(|contact| contact.connected = false);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_newer_session_replaces_the_older_and_the_older_cannot_disconnect_it() {
+        let presence = Presence::default();
+        let agent = AgentId([1; 16]);
+        let (first, was) = presence.enter(agent, UtcTime(1), 0);
+        assert!(!was);
+        let (second, was) = presence.enter(agent, UtcTime(2), 0);
+        assert!(was && first.replaced.is_cancelled() && !second.replaced.is_cancelled());
+        drop(first);
+        assert!(presence.contacts()[&agent].connected);
+        drop(second);
+        assert!(!presence.contacts()[&agent].connected);
+    }
+}
