@@ -41,7 +41,8 @@ const STOPPED_MIN: Millis = Millis(2_000);
 /// When it cannot start: no identity, no state directory.
 pub async fn run(config: Config, clock: WallClock, stop: CancellationToken) -> anyhow::Result<()> {
     let state_dir = &config.state_dir;
-    std::fs::create_dir_all(state_dir).with_context(|| format!("cannot make the state directory {}", state_dir.display()))?;
+    std::fs::create_dir_all(state_dir)
+        .with_context(|| format!("cannot make the state directory {}", state_dir.display()))?;
     let identity = Identity::load(&enrol::directory(state_dir))?;
     let root = Path::new("/");
     let (spool, recovery) = Spool::open(&state_dir.join("spool"), &host::machine_id(root), config.spool)?;
@@ -67,7 +68,13 @@ pub async fn run(config: Config, clock: WallClock, stop: CancellationToken) -> a
     if config.energy.enabled {
         tellers.spawn(tell_energy(config.clone(), recorder.clone(), clock.clone(), telling.clone()));
     }
-    let vitals = TellVitals { recorder: recorder.clone(), tally, plans: plans.clone(), clock: clock.clone(), state_dir: state_dir.clone() };
+    let vitals = TellVitals {
+        recorder: recorder.clone(),
+        tally,
+        plans: plans.clone(),
+        clock: clock.clone(),
+        state_dir: state_dir.clone(),
+    };
     tellers.spawn(vitals.run(telling.clone()));
     let session = Uplink {
         recorder: recorder.clone(),
@@ -78,7 +85,8 @@ pub async fn run(config: Config, clock: WallClock, stop: CancellationToken) -> a
         clock: clock.clone(),
     };
     let identity_dir = enrol::directory(state_dir);
-    let link = Link { uplink: session, collector: config.collector.clone(), identity, identity_dir, clock: clock.clone() };
+    let link =
+        Link { uplink: session, collector: config.collector.clone(), identity, identity_dir, clock: clock.clone() };
     let handing_over = CancellationToken::new();
     uplinks.spawn(link.run(handing_over.clone()));
 
@@ -111,14 +119,16 @@ const ALIVE: &str = "alive";
 
 fn note_alive(state_dir: &Path, now: UtcTime) {
     let beside = state_dir.join("alive.new");
-    let written = std::fs::write(&beside, now.0.to_string()).and_then(|()| std::fs::rename(&beside, state_dir.join(ALIVE)));
+    let written =
+        std::fs::write(&beside, now.0.to_string()).and_then(|()| std::fs::rename(&beside, state_dir.join(ALIVE)));
     if let Err(error) = written {
         warn!(%error, "cannot note that the agent is alive");
     }
 }
 
 async fn tell_of_stop(recorder: &Recorder, state_dir: &Path, now: UtcTime) {
-    let last = std::fs::read_to_string(state_dir.join(ALIVE)).ok().and_then(|text| text.trim().parse().ok()).map(UtcTime);
+    let last =
+        std::fs::read_to_string(state_dir.join(ALIVE)).ok().and_then(|text| text.trim().parse().ok()).map(UtcTime);
     if let Some(from) = last.filter(|from| now.since(*from) > STOPPED_MIN) {
         let gap = Gap { from, to: now, reason: GapReason::AgentStopped, check: None, records_lost: 0 };
         recorder.record(&Record::Gap(gap), true).await;
@@ -126,7 +136,12 @@ async fn tell_of_stop(recorder: &Recorder, state_dir: &Path, now: UtcTime) {
 }
 
 /// Scans when the files changed, and at least once a day so that silence is not taken for health.
-async fn tell_patch_level(settings: crate::config::Patch, recorder: Recorder, clock: WallClock, stop: CancellationToken) {
+async fn tell_patch_level(
+    settings: crate::config::Patch,
+    recorder: Recorder,
+    clock: WallClock,
+    stop: CancellationToken,
+) {
     let mut ticks = interval(settings.every.to_duration());
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut last: Option<(Option<u64>, UtcTime)> = None;
@@ -139,11 +154,18 @@ async fn tell_patch_level(settings: crate::config::Patch, recorder: Recorder, cl
         let before = last;
         let scanned = tokio::task::spawn_blocking(move || {
             let fingerprint = patch::fingerprint(&root);
-            let unchanged = before.is_some_and(|(seen, at)| seen.is_some() && seen == fingerprint && now.since(at) < Millis::DAY);
+            let unchanged =
+                before.is_some_and(|(seen, at)| seen.is_some() && seen == fingerprint && now.since(at) < Millis::DAY);
             (!unchanged).then(|| (patch::scan(&root, now).to_record(now), fingerprint))
         });
         if let Ok(Some((report, fingerprint))) = scanned.await {
-            info!(installed = report.installed, pending = report.pending, findings = report.findings.len(), errors = report.errors.len(), "patch level read");
+            info!(
+                installed = report.installed,
+                pending = report.pending,
+                findings = report.findings.len(),
+                errors = report.errors.len(),
+                "patch level read"
+            );
             recorder.record(&Record::Patch(report), true).await;
             last = Some((fingerprint, now));
         }

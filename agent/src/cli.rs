@@ -99,7 +99,12 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Patch(PatchCommand::Scan { root, json }) => return patch::command(&root, json),
         Command::Energy(command) => return command.run(),
         Command::Validate(arg) => Config::load(&arg.config).map_err(Into::into).and_then(|config| {
-            say(&format!("{} is good: collector {}, state in {}", arg.config.display(), config.collector, config.state_dir.display()))
+            say(&format!(
+                "{} is good: collector {}, state in {}",
+                arg.config.display(),
+                config.collector,
+                config.state_dir.display()
+            ))
         }),
         Command::Enroll { config, token, token_file, again } => enrol_host(&config, token, token_file, again),
         Command::Run(arg) => run_agent(&arg),
@@ -122,21 +127,38 @@ fn enrol_host(arg: &ConfigArg, token: Option<String>, token_file: Option<PathBuf
     let config = Config::load(&arg.config)?;
     let token = match (token, token_file) {
         (Some(token), _) => token,
-        (None, Some(file)) if file.as_os_str() == "-" => std::io::read_to_string(std::io::stdin()).context("cannot read the token")?,
-        (None, Some(file)) => std::fs::read_to_string(&file).with_context(|| format!("cannot read the token from {}", file.display()))?,
+        (None, Some(file)) if file.as_os_str() == "-" => {
+            std::io::read_to_string(std::io::stdin()).context("cannot read the token")?
+        }
+        (None, Some(file)) => {
+            std::fs::read_to_string(&file).with_context(|| format!("cannot read the token from {}", file.display()))?
+        }
         (None, None) => anyhow::bail!("give a token with --token or --token-file"),
     };
     let hostname = host::facts(std::path::Path::new("/")).hostname;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
-    let identity = runtime.block_on(enrol::enrol(&config.collector, &token, &hostname, &config.state_dir, again, &WallClock::System))?;
-    say(&format!("{hostname} is enrolled as {}; its certificate is renewed from {}", identity.agent(), identity.renew_at()))
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
+    let identity = runtime.block_on(enrol::enrol(
+        &config.collector,
+        &token,
+        &hostname,
+        &config.state_dir,
+        again,
+        &WallClock::System,
+    ))?;
+    say(&format!(
+        "{hostname} is enrolled as {}; its certificate is renewed from {}",
+        identity.agent(),
+        identity.renew_at()
+    ))
 }
 
 fn run_agent(arg: &ConfigArg) -> anyhow::Result<()> {
     let config = Config::load(&arg.config)?;
     log_to_stderr();
     // One thread is enough for a thousand checks a minute, and costs a host the least.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
     let stop = CancellationToken::new();
     let outcome = runtime.block_on(async {
         let stopper = stop.clone();

@@ -128,7 +128,10 @@ impl Config {
             let url = node.as_str(&mistakes)?.trim_end_matches('/').to_owned();
             let authority = url.strip_prefix("https://").filter(|rest| !rest.contains('/'));
             if authority.and_then(peil_proto::plan::split_address).is_none() {
-                node.refuse(&mistakes, format_args!("is {url:?}; it must be \"https://host:port\" of the collector's agent listener"));
+                node.refuse(
+                    &mistakes,
+                    format_args!("is {url:?}; it must be \"https://host:port\" of the collector's agent listener"),
+                );
             }
             Some(url)
         });
@@ -166,7 +169,8 @@ fn read_spool(mut fields: Fields<'_>) -> Limits {
     let mib = |bytes: u64| i64::try_from(bytes >> 20).unwrap_or(i64::MAX);
     let limits = Limits {
         bytes_max: fields.int_or("bytes_max_mib", 8..=1 << 20, mib(standard.bytes_max)).unsigned_abs() << 20,
-        keep_free_bytes: fields.int_or("keep_free_mib", 0..=1 << 20, mib(standard.keep_free_bytes)).unsigned_abs() << 20,
+        keep_free_bytes: fields.int_or("keep_free_mib", 0..=1 << 20, mib(standard.keep_free_bytes)).unsigned_abs()
+            << 20,
         ..standard
     };
     fields.finish();
@@ -221,7 +225,14 @@ mod tests {
     fn three_mistakes_are_answered_at_once() {
         let text = "collector = 'http://x'\nbatch_s = 900\n[policy]\nkinds = ['htp']\nnetworks = ['10.0.0.0/40']\n";
         let refused = Config::parse("agent.toml", text).expect_err("mistakes").to_string();
-        for part in ["collector is \"http://x\"", "line 1", "batch_s is 900", "line 2", "policy.kinds[0] is \"htp\"", "policy.networks[0]"] {
+        for part in [
+            "collector is \"http://x\"",
+            "line 1",
+            "batch_s is 900",
+            "line 2",
+            "policy.kinds[0] is \"htp\"",
+            "policy.networks[0]",
+        ] {
             assert!(refused.contains(part), "{part} is missing in: {refused}");
         }
     }

@@ -27,7 +27,14 @@ pub fn directory(state_dir: &Path) -> PathBuf {
 ///
 /// # Errors
 /// One sentence with the remedy, the cause behind it.
-pub async fn enrol(collector: &str, token: &str, hostname: &str, state_dir: &Path, again: bool, clock: &WallClock) -> anyhow::Result<Identity> {
+pub async fn enrol(
+    collector: &str,
+    token: &str,
+    hostname: &str,
+    state_dir: &Path,
+    again: bool,
+    clock: &WallClock,
+) -> anyhow::Result<Identity> {
     let token = Token::parse(token)?;
     let dir = directory(state_dir);
     match Identity::load(&dir) {
@@ -41,7 +48,8 @@ pub async fn enrol(collector: &str, token: &str, hostname: &str, state_dir: &Pat
     let channel = connect::connect(collector, config, Timeouts::default()).await?;
     let request = EnrolRequest { token: token.secret.reveal(), csr, hostname: hostname.to_owned() };
     let answer = EnrolmentClient::new(channel).enrol(request).await;
-    let given = answer.map_err(|status| anyhow::anyhow!("the collector refused to enrol this host: {}", status.message()))?;
+    let given =
+        answer.map_err(|status| anyhow::anyhow!("the collector refused to enrol this host: {}", status.message()))?;
     std::fs::create_dir_all(state_dir)?;
     keep(&dir, key, given.into_inner(), collector, clock)
 }
@@ -57,7 +65,13 @@ pub async fn renew(channel: Channel, identity: &Identity, dir: &Path, clock: &Wa
     keep(dir, key, given.into_inner(), &identity.meta().collector, clock)
 }
 
-fn keep(dir: &Path, key: KeyPair, given: wire::Identity, collector: &str, clock: &WallClock) -> anyhow::Result<Identity> {
+fn keep(
+    dir: &Path,
+    key: KeyPair,
+    given: wire::Identity,
+    collector: &str,
+    clock: &WallClock,
+) -> anyhow::Result<Identity> {
     let now = clock.now();
     let meta = Meta { collector: collector.to_owned(), issued_at: now };
     let certificate = CertificateDer::from(given.certificate);

@@ -24,7 +24,10 @@ pub fn facts(root: &Path) -> HostFacts {
 /// Binds the spool to this machine: a cloned disk image gets a new epoch. Empty when the host has no
 /// machine id; then clones cannot be told apart here.
 pub fn machine_id(root: &Path) -> String {
-    ["etc/machine-id", "var/lib/dbus/machine-id"].iter().find_map(|file| first_line(&root.join(file))).unwrap_or_default()
+    ["etc/machine-id", "var/lib/dbus/machine-id"]
+        .iter()
+        .find_map(|file| first_line(&root.join(file)))
+        .unwrap_or_default()
 }
 
 fn first_line(path: &Path) -> Option<String> {

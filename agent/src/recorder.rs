@@ -18,7 +18,7 @@ use peil_proto::time::{UtcTime, WallClock};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, info, warn};
 
-use crate::spool::{Spool, SeqRange};
+use crate::spool::{SeqRange, Spool};
 
 /// Records between probes and the spool thread. When full, `record` waits: the disk is the brake.
 const QUEUE: usize = 4_096;
@@ -139,7 +139,8 @@ struct Keeper {
 
 impl Keeper {
     fn new(spool: Spool, clock: WallClock, publish: watch::Sender<SpoolState>) -> Self {
-        let state = SpoolState { durable: spool.last(), acked: spool.acked(), bytes: spool.bytes(), ..SpoolState::default() };
+        let state =
+            SpoolState { durable: spool.last(), acked: spool.acked(), bytes: spool.bytes(), ..SpoolState::default() };
         publish.send_replace(state);
         Self {
             spool,

@@ -15,8 +15,8 @@ use peil_proto::time::UtcTime;
 use peil_proto::units::Millis;
 
 use crate::config::{Channel, ChannelKind};
-pub use crate::store::alerts::outbox::Event;
 use crate::snapshot::{HostView, PatchState, ServiceView, Snapshot};
+pub use crate::store::alerts::outbox::Event;
 
 /// Time one delivery may take.
 const SEND_MAX: Duration = Duration::from_secs(10);
@@ -85,7 +85,8 @@ pub struct Wanted {
 
 /// All alerts that must be open at the snapshot's moment.
 pub fn wanted(snapshot: &Snapshot) -> Vec<Wanted> {
-    let services = snapshot.services.iter().flat_map(|service| [outage(service, snapshot.at), breach(service, snapshot.at)]);
+    let services =
+        snapshot.services.iter().flat_map(|service| [outage(service, snapshot.at), breach(service, snapshot.at)]);
     let hosts = snapshot.hosts.iter().filter(|host| !host.revoked);
     let hosts = hosts.flat_map(|host| [silent(host, snapshot.at), overdue(host, snapshot.at)]);
     services.chain(hosts).flatten().collect()
@@ -97,9 +98,11 @@ fn outage(service: &ServiceView, now: UtcTime) -> Option<Wanted> {
     }
     let since = service.since.unwrap_or(now);
     let down: Vec<_> = service.checks.iter().filter(|check| service.because.contains(&check.name)).collect();
-    let seen = down.iter().flat_map(|check| check.vantages.iter().filter(|vantage| vantage.state == State::Down).map(move |vantage| {
-        format!("{} ({}) is {} from {}", check.name, check.target, vantage.outcome, vantage.host)
-    }));
+    let seen = down.iter().flat_map(|check| {
+        check.vantages.iter().filter(|vantage| vantage.state == State::Down).map(move |vantage| {
+            format!("{} ({}) is {} from {}", check.name, check.target, vantage.outcome, vantage.host)
+        })
+    });
     let seen: Vec<_> = seen.collect();
     let what = if seen.is_empty() { service.because.join(", ") } else { seen.join("; ") };
     Some(Wanted {
@@ -130,7 +133,9 @@ fn breach(service: &ServiceView, now: UtcTime) -> Option<Wanted> {
             in_words(service.counted_down_ms),
             in_words(service.budget_ms)
         ),
-        action: "Tell the service delivery manager; check the outages on the page for time that should have been excluded.".to_owned(),
+        action:
+            "Tell the service delivery manager; check the outages on the page for time that should have been excluded."
+                .to_owned(),
         path: format!("/services/{}", service.name),
         since: now,
     })
@@ -143,7 +148,10 @@ fn silent(host: &HostView, now: UtcTime) -> Option<Wanted> {
         kind: AlertKind::AgentSilent,
         subject: host.host.clone(),
         summary: format!("nothing heard from the agent on {} since {since}; what it watches is unknown", host.host),
-        action: format!("Look on {} whether the host runs and `systemctl status peil-agent`; its records wait in its spool.", host.host),
+        action: format!(
+            "Look on {} whether the host runs and `systemctl status peil-agent`; its records wait in its spool.",
+            host.host
+        ),
         path: format!("/hosts/{}", host.agent),
         since,
     })
@@ -165,8 +173,14 @@ fn overdue(host: &HostView, now: UtcTime) -> Option<Wanted> {
         key: format!("patch_overdue/{}", host.agent),
         kind: AlertKind::PatchOverdue,
         subject: host.host.clone(),
-        summary: format!("{} lacks security fixes beyond their term, the oldest since {first}: {named}{more}", host.host),
-        action: format!("Install them on {} (`apt-get upgrade`, `apt-get dist-upgrade` for new dependencies) or record why not.", host.host),
+        summary: format!(
+            "{} lacks security fixes beyond their term, the oldest since {first}: {named}{more}",
+            host.host
+        ),
+        action: format!(
+            "Install them on {} (`apt-get upgrade`, `apt-get dist-upgrade` for new dependencies) or record why not.",
+            host.host
+        ),
         path: format!("/hosts/{}", host.agent),
         since: first,
     })
@@ -256,8 +270,14 @@ impl Sender {
     pub fn new(channel: Channel) -> Result<Self, SendError> {
         let mut tls = rustls_config(channel.ca_file.as_deref())?;
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
-        let client = reqwest::Client::builder().tls_backend_preconfigured(tls).timeout(SEND_MAX).redirect(reqwest::redirect::Policy::none());
-        let client = client.user_agent(concat!("peil-collector/", env!("CARGO_PKG_VERSION"))).build().map_err(SendError::Client)?;
+        let client = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls)
+            .timeout(SEND_MAX)
+            .redirect(reqwest::redirect::Policy::none());
+        let client = client
+            .user_agent(concat!("peil-collector/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(SendError::Client)?;
         Ok(Self { channel, client })
     }
 
@@ -272,8 +292,13 @@ impl Sender {
     /// [`SendError`]; the outbox tries again later.
     pub async fn send(&self, message: &Message, now: UtcTime) -> Result<(), SendError> {
         match self.channel.kind {
-            ChannelKind::Webhook => self.post(&self.channel.url, &webhook::body(&self.channel.name, message), &message.delivery).await,
-            ChannelKind::Alertmanager => self.post(&alertmanager::url(&self.channel.url), &alertmanager::body([message], now), &message.delivery).await,
+            ChannelKind::Webhook => {
+                self.post(&self.channel.url, &webhook::body(&self.channel.name, message), &message.delivery).await
+            }
+            ChannelKind::Alertmanager => {
+                self.post(&alertmanager::url(&self.channel.url), &alertmanager::body([message], now), &message.delivery)
+                    .await
+            }
         }
     }
 
@@ -284,14 +309,17 @@ impl Sender {
     pub async fn refresh(&self, open: &[Message], now: UtcTime) -> Result<(), SendError> {
         match self.channel.kind {
             ChannelKind::Webhook => Ok(()),
-            ChannelKind::Alertmanager => self.post(&alertmanager::url(&self.channel.url), &alertmanager::body(open, now), "refresh").await,
+            ChannelKind::Alertmanager => {
+                self.post(&alertmanager::url(&self.channel.url), &alertmanager::body(open, now), "refresh").await
+            }
         }
     }
 
     async fn post(&self, url: &str, body: &serde_json::Value, delivery: &str) -> Result<(), SendError> {
         let mut request = self.client.post(url).json(body).header("Idempotency-Key", delivery);
         if let Some(file) = &self.channel.token_file {
-            let token = std::fs::read_to_string(file).map_err(|error| SendError::File(file.display().to_string(), error))?;
+            let token =
+                std::fs::read_to_string(file).map_err(|error| SendError::File(file.display().to_string(), error))?;
             request = request.bearer_auth(token.trim());
         }
         let answer = request.send().await.map_err(|error| SendError::Unreached(url.to_owned(), error.without_url()))?;
@@ -334,7 +362,14 @@ mod tests {
 
     #[test]
     fn spans_read_as_people_say_them() {
-        let table = [(0, "none"), (45_000, "45 s"), (60_000, "1 min"), (12_960_000, "3 h 36 min"), (-5_000, "minus 5 s"), (90_000_000, "1 d 1 h")];
+        let table = [
+            (0, "none"),
+            (45_000, "45 s"),
+            (60_000, "1 min"),
+            (12_960_000, "3 h 36 min"),
+            (-5_000, "minus 5 s"),
+            (90_000_000, "1 d 1 h"),
+        ];
         for (ms, words) in table {
             assert_eq!(in_words(Millis(ms)), words);
         }

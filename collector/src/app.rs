@@ -24,12 +24,12 @@ use crate::alert::Sender;
 use crate::config::Config;
 use crate::ingest::TelemetryService;
 use crate::ingest::enrolment::EnrolmentService;
+use crate::job::Pipeline;
 use crate::job::deliver::Deliver;
 use crate::job::judge::Judge;
 use crate::job::keep::Keep;
 use crate::job::measure::Measure;
 use crate::job::raise::Raise;
-use crate::job::Pipeline;
 use crate::pki::Authority;
 use crate::plans::Plans;
 use crate::presence::Presence;
@@ -70,8 +70,14 @@ pub struct Listening {
 ///
 /// # Errors
 /// When it cannot start: the data directory, the store, the authority, a port.
-pub async fn run(config: Config, clock: WallClock, stop: CancellationToken, listening: impl FnOnce(Listening)) -> anyhow::Result<()> {
-    std::fs::create_dir_all(&config.data_dir).with_context(|| format!("cannot make the data directory {}", config.data_dir.display()))?;
+pub async fn run(
+    config: Config,
+    clock: WallClock,
+    stop: CancellationToken,
+    listening: impl FnOnce(Listening),
+) -> anyhow::Result<()> {
+    std::fs::create_dir_all(&config.data_dir)
+        .with_context(|| format!("cannot make the data directory {}", config.data_dir.display()))?;
     let store = Store::open(&config.data_dir)?;
     let authority = Arc::new(Authority::open_or_create(&config.data_dir.join("pki"), AUTHORITY, clock.now())?);
     let certificate = LiveCertificate::new(authority.server_certificate(&config.listen.names, clock.now())?)?;
@@ -100,7 +106,10 @@ pub async fn run(config: Config, clock: WallClock, stop: CancellationToken, list
             patch: config.patch,
             listening_since: clock.now(),
         },
-        raise: Raise { store: store.clone(), channels: config.channels.iter().map(|channel| channel.name.clone()).collect() },
+        raise: Raise {
+            store: store.clone(),
+            channels: config.channels.iter().map(|channel| channel.name.clone()).collect(),
+        },
         publish,
         committed: committed.clone(),
         raised: raised.clone(),
@@ -132,7 +141,12 @@ pub async fn run(config: Config, clock: WallClock, stop: CancellationToken, list
     jobs.spawn(deliver.run(ending.clone()));
     jobs.spawn(keep.run(ending.clone()));
 
-    let agents = TlsListener::bind(config.listen.agents, profile::agents(&authority, admission, certificate.clone(), &clock)?, closing.clone()).await?;
+    let agents = TlsListener::bind(
+        config.listen.agents,
+        profile::agents(&authority, admission, certificate.clone(), &clock)?,
+        closing.clone(),
+    )
+    .await?;
     let people = TlsListener::bind(config.listen.web, profile::web(certificate, &clock)?, closing.clone()).await?;
     let open = Listening { agents: agents.local_addr(), web: people.local_addr() };
     let telemetry = TelemetryService {
@@ -144,7 +158,12 @@ pub async fn run(config: Config, clock: WallClock, stop: CancellationToken, list
         sessions: sessions.clone(),
         stop: closing.clone(),
     };
-    let enrolment = EnrolmentService { store: store.clone(), authority, clock: clock.clone(), certificate_life: config.agents.certificate_life };
+    let enrolment = EnrolmentService {
+        store: store.clone(),
+        authority,
+        clock: clock.clone(),
+        certificate_life: config.agents.certificate_life,
+    };
     ports.spawn(serve_agents(agents, telemetry, enrolment, closing.clone()));
     let state = web_state(&store, latest.clone(), access, clock, closing.clone());
     ports.spawn(serve_web(people, state, closing.clone()));
@@ -181,20 +200,29 @@ async fn first_password(access: &Access) -> anyhow::Result<()> {
     access.set_password(ADMIN, Role::Admin, &password).await?;
     // On the terminal of whoever starts it first, not in the log.
     let mut out = std::io::stdout().lock();
-    writeln!(out, "\n  First run: sign in as \"{ADMIN}\" with the password  {password}\n  It is shown this once. `peil-collector user password` sets another.\n")?;
+    writeln!(
+        out,
+        "\n  First run: sign in as \"{ADMIN}\" with the password  {password}\n  It is shown this once. `peil-collector user password` sets another.\n"
+    )?;
     out.flush()?;
     Ok(())
 }
 
 fn senders(config: &Config) -> anyhow::Result<BTreeMap<String, Arc<Sender>>> {
     let made = config.channels.iter().map(|channel| {
-        let sender = Sender::new(channel.clone()).with_context(|| format!("channel {:?} cannot be used", channel.name))?;
+        let sender =
+            Sender::new(channel.clone()).with_context(|| format!("channel {:?} cannot be used", channel.name))?;
         Ok((channel.name.clone(), Arc::new(sender)))
     });
     made.collect()
 }
 
-async fn serve_agents(listener: TlsListener, telemetry: TelemetryService, enrolment: EnrolmentService, stop: CancellationToken) {
+async fn serve_agents(
+    listener: TlsListener,
+    telemetry: TelemetryService,
+    enrolment: EnrolmentService,
+    stop: CancellationToken,
+) {
     let server = tonic::transport::Server::builder()
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -216,7 +244,13 @@ async fn serve_web(listener: TlsListener, state: WebState, stop: CancellationTok
     }
 }
 
-fn web_state(store: &Store, latest: crate::snapshot::Latest, access: Access, clock: WallClock, stop: CancellationToken) -> WebState {
+fn web_state(
+    store: &Store,
+    latest: crate::snapshot::Latest,
+    access: Access,
+    clock: WallClock,
+    stop: CancellationToken,
+) -> WebState {
     let asked = store.clone();
     let readiness = Readiness::new(move || {
         let store = asked.clone();

@@ -188,7 +188,9 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Token(command) => runtime.block_on(token(command, &clock)),
         Command::Agent(command) => runtime.block_on(agent(command, &clock)),
         Command::User(UserCommand::Password(arg)) => runtime.block_on(new_password(&arg.config, clock)),
-        Command::ApiToken(ApiTokenCommand::Create { config, label, days }) => runtime.block_on(api_token(&config.config, label, days, clock)),
+        Command::ApiToken(ApiTokenCommand::Create { config, label, days }) => {
+            runtime.block_on(api_token(&config.config, label, days, clock))
+        }
         Command::Audit(command) => runtime.block_on(audit(command)),
     }
 }
@@ -246,7 +248,11 @@ fn operator() -> String {
 
 fn open(config: &Path) -> anyhow::Result<(Config, Store)> {
     let config = Config::load(config)?;
-    anyhow::ensure!(config.data_dir.is_dir(), "{} does not exist; start the collector first", config.data_dir.display());
+    anyhow::ensure!(
+        config.data_dir.is_dir(),
+        "{} does not exist; start the collector first",
+        config.data_dir.display()
+    );
     let store = Store::open(&config.data_dir)?;
     Ok((config, store))
 }
@@ -296,9 +302,13 @@ async fn agent(command: AgentCommand, clock: &WallClock) -> anyhow::Result<()> {
             Ok(())
         }
         AgentCommand::Revoke { config, agent } => {
-            let id = AgentId::parse(&agent).with_context(|| format!("{agent:?} is not an agent id; `agent list` shows them"))?;
+            let id = AgentId::parse(&agent)
+                .with_context(|| format!("{agent:?} is not an agent id; `agent list` shows them"))?;
             let (_, store) = open(&config.config)?;
-            anyhow::ensure!(store.agents().await?.iter().any(|row| row.agent == id), "no agent {id}; `agent list` shows them");
+            anyhow::ensure!(
+                store.agents().await?.iter().any(|row| row.agent == id),
+                "no agent {id}; `agent list` shows them"
+            );
             store.revoke(id, clock.now(), &operator()).await?;
             store.close().await;
             say(&format!("{id} is revoked; a running collector ends its stream within five seconds"))

@@ -318,7 +318,8 @@ fn read_kind(fields: &mut Fields<'_>) -> Option<CheckKind> {
         Tls,
     }
     let mistakes = fields.mistakes();
-    let kind = fields.need("kind")?.as_word(mistakes, &[("http", Kind::Http), ("tcp", Kind::Tcp), ("tls", Kind::Tls)])?;
+    let kind =
+        fields.need("kind")?.as_word(mistakes, &[("http", Kind::Http), ("tcp", Kind::Tcp), ("tls", Kind::Tls)])?;
     Some(match kind {
         Kind::Http => CheckKind::Http {
             url: fields.need_str("url")?,
@@ -435,7 +436,12 @@ url = "http://127.0.0.1:9999/hook"
         let refused = Config::parse("collector.toml", &text).expect_err("mistakes");
         let all = refused.to_string();
         assert_eq!(refused.mistakes.len(), 3, "{all}");
-        for part in ["target", "at line 5", "intervall_s\" at line 12 (did you mean", "\"dbb\", which is not defined at line 22"] {
+        for part in [
+            "target",
+            "at line 5",
+            "intervall_s\" at line 12 (did you mean",
+            "\"dbb\", which is not defined at line 22",
+        ] {
             assert!(all.contains(part), "{part} is missing in {all}");
         }
     }

@@ -50,7 +50,8 @@ pub struct TelemetryService {
 /// Who is on the other side; refused without a certificate of ours.
 pub fn authenticated<T>(request: &Request<T>) -> Result<AgentId, Status> {
     let peer = request.extensions().get::<ConnectInfo>();
-    peer.and_then(|peer| peer.agent).ok_or_else(|| Status::unauthenticated("this call needs the certificate of an enrolled agent"))
+    peer.and_then(|peer| peer.agent)
+        .ok_or_else(|| Status::unauthenticated("this call needs the certificate of an enrolled agent"))
 }
 
 #[tonic::async_trait]

@@ -100,7 +100,14 @@ impl Live {
     ///
     /// # Errors
     /// [`BlockError`] when the store hands out what ingest never accepted: damage on disk.
-    pub fn absorb(&mut self, agent: AgentId, bytes: &[u8], skip: usize, pass: Pass, changes: &mut Changes) -> Result<(), BlockError> {
+    pub fn absorb(
+        &mut self,
+        agent: AgentId,
+        bytes: &[u8],
+        skip: usize,
+        pass: Pass,
+        changes: &mut Changes,
+    ) -> Result<(), BlockError> {
         let block = block::decode(bytes)?;
         for item in block.items.iter().skip(skip) {
             match item {
@@ -140,7 +147,8 @@ impl Live {
             Record::Sample(sample) => self.sample(agent, &sample, changes),
             Record::Detail(detail) => {
                 if let Some(vantage) = self.vantages.get_mut(&(detail.check, agent)) {
-                    vantage.cert_not_after = detail.certificate.as_ref().map(|c| c.not_after).or(vantage.cert_not_after);
+                    vantage.cert_not_after =
+                        detail.certificate.as_ref().map(|c| c.not_after).or(vantage.cert_not_after);
                     vantage.detail = Some(detail);
                 } else if let Some(check) = self.checks.get(&detail.check) {
                     let hold = Millis(2 * i64::from(check.interval_ms) + i64::from(check.timeout_ms));
@@ -212,7 +220,9 @@ impl Live {
 
     /// What the agents see of one check.
     pub fn vantages_of(&self, check: CheckNo) -> impl Iterator<Item = (AgentId, &Vantage)> {
-        self.vantages.range((check, AgentId([0; 16]))..=(check, AgentId([255; 16]))).map(|((_, agent), vantage)| (*agent, vantage))
+        self.vantages
+            .range((check, AgentId([0; 16]))..=(check, AgentId([255; 16])))
+            .map(|((_, agent), vantage)| (*agent, vantage))
     }
 
     /// What is known of a host.
@@ -238,7 +248,13 @@ mod tests {
 
     fn up(at: i64) -> Item {
         let outcome = Outcome::Up { code: 0 };
-        Item::Sample(Sample { check: CheckNo(1), scheduled_at: UtcTime(at), delay: Millis(0), outcome, phases: Phases::default() })
+        Item::Sample(Sample {
+            check: CheckNo(1),
+            scheduled_at: UtcTime(at),
+            delay: Millis(0),
+            outcome,
+            phases: Phases::default(),
+        })
     }
 
     #[test]
@@ -246,7 +262,8 @@ mod tests {
         let mut live = live();
         let mut changes = Changes::default();
         live.absorb(AGENT, &block::encode(Seq(1), &[up(0), up(10_000)]), 0, Pass::New, &mut changes).expect("a block");
-        live.absorb(AGENT, &block::encode(Seq(2), &[up(10_000), up(20_000)]), 1, Pass::New, &mut changes).expect("a block");
+        live.absorb(AGENT, &block::encode(Seq(2), &[up(10_000), up(20_000)]), 1, Pass::New, &mut changes)
+            .expect("a block");
         let (_, vantage) = live.vantages_of(CheckNo(1)).next().expect("one vantage");
         assert_eq!(vantage.track.newest(), Some((UtcTime(20_000), State::Up)));
         assert!(changes.late.is_empty());
@@ -256,7 +273,8 @@ mod tests {
     fn a_late_sample_marks_its_agent() {
         let mut live = live();
         let mut changes = Changes::default();
-        live.absorb(AGENT, &block::encode(Seq(1), &[up(20_000), up(10_000)]), 0, Pass::New, &mut changes).expect("a block");
+        live.absorb(AGENT, &block::encode(Seq(1), &[up(20_000), up(10_000)]), 0, Pass::New, &mut changes)
+            .expect("a block");
         assert!(changes.late.contains(&AGENT));
         let blocks = [block::encode(Seq(1), &[up(20_000), up(10_000)]), block::encode(Seq(3), &[up(0)])];
         assert_eq!(live.rebuild_tracks(AGENT, blocks.iter().map(|block| (&block[..], 0))), 3);

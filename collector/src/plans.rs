@@ -18,7 +18,11 @@ pub struct Plans {
 
 impl Plans {
     /// `numbers` comes from the store and covers every check.
-    pub fn new(checks: &BTreeMap<String, Check>, numbers: &BTreeMap<String, CheckNo>, groups: BTreeMap<AgentId, String>) -> Self {
+    pub fn new(
+        checks: &BTreeMap<String, Check>,
+        numbers: &BTreeMap<String, CheckNo>,
+        groups: BTreeMap<AgentId, String>,
+    ) -> Self {
         let numbered = checks.values().filter_map(|check| {
             let mut check = check.clone();
             check.def.no = *numbers.get(&check.def.name)?;
@@ -30,7 +34,8 @@ impl Plans {
     /// The plan of one agent. Its version is a digest of the content, so the same plan never travels twice.
     pub fn for_agent(&self, agent: AgentId, hostname: &str) -> Plan {
         let group = self.groups.get(&agent).map_or("", String::as_str);
-        let checks: Vec<_> = self.checks.iter().filter(|check| check.is_for(hostname, group)).map(|check| check.def.clone()).collect();
+        let checks: Vec<_> =
+            self.checks.iter().filter(|check| check.is_for(hostname, group)).map(|check| check.def.clone()).collect();
         let mut digest = DefaultHasher::new();
         format!("{checks:?}").hash(&mut digest);
         Plan { version: digest.finish().max(1), checks }
@@ -49,7 +54,10 @@ mod tests {
 
     #[test]
     fn the_version_changes_with_the_content_and_only_then() {
-        let config = Config::parse("c", "[[check]]\nname='a'\nkind='tcp'\naddress='h:1'\n[[check]]\nname='b'\nkind='tcp'\naddress='h:2'\nagents=['db']\n");
+        let config = Config::parse(
+            "c",
+            "[[check]]\nname='a'\nkind='tcp'\naddress='h:1'\n[[check]]\nname='b'\nkind='tcp'\naddress='h:2'\nagents=['db']\n",
+        );
         let checks = config.expect("valid").checks;
         let numbers = BTreeMap::from([("a".to_owned(), CheckNo(1)), ("b".to_owned(), CheckNo(2))]);
         let agent = AgentId([1; 16]);

@@ -447,7 +447,7 @@ impl Context {
         match self.mean {
             None => bits.put_residual(&mut column.first, value.wrapping_sub(column.last)),
             Some(mean) => {
-                bits.put_residual(self.spread.get_or_insert_with(|| column.spread.clone()), value.wrapping_sub(mean))
+                bits.put_residual(self.spread.get_or_insert_with(|| column.spread.clone()), value.wrapping_sub(mean));
             }
         }
         self.settle(column, value);
@@ -526,10 +526,14 @@ impl TimeContext {
 
 fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
-        out.push((value & 0x7f) as u8 | 0x80);
+        out.push(low_byte(value) | 0x80);
         value >>= 7;
     }
-    out.push(value as u8);
+    out.push(low_byte(value));
+}
+
+fn low_byte(value: u64) -> u8 {
+    value.to_le_bytes()[0]
 }
 
 fn index_width(count: usize) -> u32 {
@@ -594,7 +598,7 @@ impl BitWriter {
         self.filled += width;
         while self.filled >= 8 {
             self.filled -= 8;
-            self.out.push((self.pending >> self.filled) as u8);
+            self.out.push(low_byte(self.pending >> self.filled));
         }
     }
 
@@ -616,8 +620,7 @@ impl BitWriter {
         let coded = zigzag(residual);
         let parameter = spread.parameter();
         let quotient = coded >> parameter;
-        if quotient < u64::from(ESCAPE) {
-            let ones = quotient as u32;
+        if let Some(ones) = u32::try_from(quotient).ok().filter(|ones| *ones < ESCAPE) {
             self.put((1 << (ones + 1)) - 2, ones + 1);
             self.put_wide(coded & ((1 << parameter) - 1), parameter);
         } else {

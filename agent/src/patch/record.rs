@@ -35,11 +35,18 @@ impl Report {
                 State::BlockedPin => FindingState::BlockedPin,
             },
         };
-        let mut errors: Vec<_> = self.errors.iter().map(|problem| ScanError {
-            kind: serde_json::to_value(problem.kind).ok().and_then(|kind| kind.as_str().map(str::to_owned)).unwrap_or_default(),
-            file: text(&problem.file),
-            detail: problem.detail.clone(),
-        }).collect();
+        let mut errors: Vec<_> = self
+            .errors
+            .iter()
+            .map(|problem| ScanError {
+                kind: serde_json::to_value(problem.kind)
+                    .ok()
+                    .and_then(|kind| kind.as_str().map(str::to_owned))
+                    .unwrap_or_default(),
+                file: text(&problem.file),
+                detail: problem.detail.clone(),
+            })
+            .collect();
         if self.findings.len() > FINDINGS_MAX {
             let detail = format!("{} findings; the first {FINDINGS_MAX} were sent", self.findings.len());
             errors.push(ScanError { kind: "findings_cut".to_owned(), file: String::new(), detail });

@@ -38,11 +38,13 @@ mod tests {
     #[test]
     fn waits_grow_to_the_cap_and_never_beyond() {
         let mut backoff = Backoff::default();
-        let longest: Vec<u64> = (0..10).map(|n| {
-            let before = Backoff { failures: n };
-            let range = BASE.saturating_mul(1 << before.failures.min(6)).min(CAP);
-            range.as_secs()
-        }).collect();
+        let longest: Vec<u64> = (0..10)
+            .map(|n| {
+                let before = Backoff { failures: n };
+                let range = BASE.saturating_mul(1 << before.failures.min(6)).min(CAP);
+                range.as_secs()
+            })
+            .collect();
         assert_eq!(longest, [1, 2, 4, 8, 16, 32, 60, 60, 60, 60]);
         for draw in 0..1_000_u64 {
             assert!(backoff.next_wait(draw.wrapping_mul(0x9e37_79b9_7f4a_7c15)) <= CAP);

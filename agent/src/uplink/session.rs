@@ -128,11 +128,14 @@ pub async fn run(uplink: &Uplink, channel: Channel, stop: &CancellationToken) ->
     let _ = say.send(AgentMessage { kind: Some(Say::Hello(hello)) }).await;
     let opened = timeout(GREETING_MAX, client.stream(ReceiverStream::new(outbox))).await;
     let mut hear = opened.map_err(|_| SessionError::NoWelcome)?.map_err(broke)?.into_inner();
-    let welcome = match timeout(GREETING_MAX, hear.message()).await.map_err(|_| SessionError::NoWelcome)?.map_err(broke)? {
-        Some(CollectorMessage { kind: Some(Hear::Welcome(welcome)) }) => welcome,
-        Some(CollectorMessage { kind: Some(Hear::RetryAfter(wait)) }) => return Err(retry_after(wait.millis, wait.reason)),
-        _ => return Err(SessionError::Ended),
-    };
+    let welcome =
+        match timeout(GREETING_MAX, hear.message()).await.map_err(|_| SessionError::NoWelcome)?.map_err(broke)? {
+            Some(CollectorMessage { kind: Some(Hear::Welcome(welcome)) }) => welcome,
+            Some(CollectorMessage { kind: Some(Hear::RetryAfter(wait)) }) => {
+                return Err(retry_after(wait.millis, wait.reason));
+            }
+            _ => return Err(SessionError::Ended),
+        };
     let acked = Seq(welcome.acked);
     info!(%acked, last = %current.durable, clock_ahead_ms = uplink.clock.now().0 - welcome.wall_ms, "connected to the collector");
     uplink.recorder.release(acked).await;
@@ -214,7 +217,8 @@ impl Session<'_> {
 
     /// Sends what follows `sent`, as one block. False when nothing could be read just now.
     async fn send_batch(&mut self) -> Result<bool, SessionError> {
-        let records = self.uplink.recorder.read_after(self.sent, BATCH_RECORDS_MAX.min(BLOCK_RECORDS_MAX), BATCH_BYTES_MAX).await;
+        let records =
+            self.uplink.recorder.read_after(self.sent, BATCH_RECORDS_MAX.min(BLOCK_RECORDS_MAX), BATCH_BYTES_MAX).await;
         let Some((first, _)) = records.first() else { return Ok(false) };
         let first = *first;
         let mut last = first;
@@ -266,8 +270,13 @@ impl Session<'_> {
     async fn quarantine(&mut self, first: Seq, last: Seq, reason: &str) {
         warn!(%first, %last, reason, "the collector can never take these records; they are set aside in quarantine/");
         let count = usize::try_from(last.0.saturating_sub(first.0).saturating_add(1)).unwrap_or(BATCH_RECORDS_MAX);
-        let records = self.uplink.recorder.read_after(Seq(first.0.saturating_sub(1)), count.min(BLOCK_RECORDS_MAX), BATCH_BYTES_MAX * 4).await;
-        let items: Vec<_> = records.into_iter().filter(|(seq, _)| *seq <= last).map(|(_, record)| Item::Other(record)).collect();
+        let records = self
+            .uplink
+            .recorder
+            .read_after(Seq(first.0.saturating_sub(1)), count.min(BLOCK_RECORDS_MAX), BATCH_BYTES_MAX * 4)
+            .await;
+        let items: Vec<_> =
+            records.into_iter().filter(|(seq, _)| *seq <= last).map(|(_, record)| Item::Other(record)).collect();
         let dir = self.uplink.state_dir.join("quarantine");
         let path = dir.join(format!("{}-{first}.block", self.epoch));
         let written = std::fs::create_dir_all(&dir).and_then(|()| std::fs::write(&path, block::encode(first, &items)));

@@ -160,7 +160,11 @@ impl AccessStore {
             Self::Store(store) => {
                 let row = store.find_api_token(hash).await.map_err(failed("look up an API token"))?;
                 let known = |row: access::ApiTokenRow| {
-                    Some(ApiTokenRow { role: Role::from_word(&row.role)?, label: row.label, expires_at: row.expires_at })
+                    Some(ApiTokenRow {
+                        role: Role::from_word(&row.role)?,
+                        label: row.label,
+                        expires_at: row.expires_at,
+                    })
                 };
                 Ok(row.and_then(known))
             }
@@ -169,7 +173,12 @@ impl AccessStore {
     }
 
     /// Keeps an API token.
-    pub(super) async fn add_api_token(&self, hash: SecretHash, row: ApiTokenRow, at: UtcTime) -> Result<(), AccessError> {
+    pub(super) async fn add_api_token(
+        &self,
+        hash: SecretHash,
+        row: ApiTokenRow,
+        at: UtcTime,
+    ) -> Result<(), AccessError> {
         match self {
             Self::Store(store) => {
                 let (label, role, expires_at) = (row.label, row.role.word().to_owned(), row.expires_at);

@@ -39,7 +39,8 @@ pub fn body<'m>(messages: impl IntoIterator<Item = &'m Message>, now: UtcTime) -
 
 /// The identity of an alert in Alertmanager: nothing in it may change while it is open.
 pub fn labels(message: &Message) -> BTreeMap<&'static str, &str> {
-    let about = if message.key.starts_with("outage/") || message.key.starts_with("sla_breach/") { "service" } else { "host" };
+    let about =
+        if message.key.starts_with("outage/") || message.key.starts_with("sla_breach/") { "service" } else { "host" };
     BTreeMap::from([
         ("alertname", message.title.as_str()),
         ("severity", message.severity.as_str()),

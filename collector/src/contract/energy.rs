@@ -48,7 +48,9 @@ pub fn add(hours: &mut BTreeMap<(UtcTime, String), HourEnergy>, reading: &Energy
             let upto = |t: UtcTime| portion(whole, t.since(reading.start), length);
             Microjoules(upto(to).saturating_sub(upto(from)))
         };
-        let entry = hours.entry((hour, reading.source.clone())).or_insert_with(|| HourEnergy { method: reading.method, ..HourEnergy::default() });
+        let entry = hours
+            .entry((hour, reading.source.clone()))
+            .or_insert_with(|| HourEnergy { method: reading.method, ..HourEnergy::default() });
         entry.energy = entry.energy.saturating_add(share(reading.energy));
         entry.low = entry.low.saturating_add(share(reading.low));
         entry.high = entry.high.saturating_add(share(reading.high));
@@ -77,7 +79,15 @@ mod tests {
 
     fn reading(start: i64, end: i64, energy: u64) -> EnergyReading {
         let uj = Microjoules(energy);
-        EnergyReading { source: "rapl".into(), start: UtcTime(start), end: UtcTime(end), energy: uj, low: uj, high: uj, ..EnergyReading::default() }
+        EnergyReading {
+            source: "rapl".into(),
+            start: UtcTime(start),
+            end: UtcTime(end),
+            energy: uj,
+            low: uj,
+            high: uj,
+            ..EnergyReading::default()
+        }
     }
 
     #[test]

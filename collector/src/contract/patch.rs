@@ -83,7 +83,8 @@ pub fn fold(open: &mut BTreeMap<PackageKey, OpenFinding>, report: &PatchReport) 
                 OpenFinding { first_seen, ..before.clone() }
             }
             Some(before) => {
-                let version_seen = if before.security_version == finding.security_version { before.version_seen } else { at };
+                let version_seen =
+                    if before.security_version == finding.security_version { before.version_seen } else { at };
                 let stood_still = before.installed == finding.installed;
                 let first_seen = if stood_still { before.first_seen } else { version_seen };
                 OpenFinding { version_seen, ..begin(finding, first_seen, at) }
@@ -95,7 +96,11 @@ pub fn fold(open: &mut BTreeMap<PackageKey, OpenFinding>, report: &PatchReport) 
         }
     }
     if report.known {
-        let mended: Vec<_> = open.iter().filter(|(key, was)| !proved.contains_key(*key) && was.last_seen <= at).map(|(key, _)| key.clone()).collect();
+        let mended: Vec<_> = open
+            .iter()
+            .filter(|(key, was)| !proved.contains_key(*key) && was.last_seen <= at)
+            .map(|(key, _)| key.clone())
+            .collect();
         for key in mended {
             if let Some(was) = open.remove(&key) {
                 changes.push(Change::Closed(key, was, at));
@@ -152,7 +157,8 @@ mod tests {
 
     #[test]
     fn a_newer_fix_does_not_restart_the_clock_of_a_host_that_stands_still() {
-        let open = run(&[report(1, &[("ssl", "1", "2")]), report(10, &[("ssl", "1", "3")]), report(20, &[("ssl", "1", "4")])]);
+        let open =
+            run(&[report(1, &[("ssl", "1", "2")]), report(10, &[("ssl", "1", "3")]), report(20, &[("ssl", "1", "4")])]);
         assert_eq!(first_day(&open), 1);
         let finding = open.values().next().expect("one");
         assert!(finding.is_overdue(TERM, UtcTime(15 * DAY + 1)));
@@ -161,7 +167,8 @@ mod tests {
 
     #[test]
     fn a_host_that_moved_has_the_clock_of_the_fix_it_lacks_now() {
-        let open = run(&[report(1, &[("ssl", "1", "2")]), report(10, &[("ssl", "1", "3")]), report(12, &[("ssl", "2", "3")])]);
+        let open =
+            run(&[report(1, &[("ssl", "1", "2")]), report(10, &[("ssl", "1", "3")]), report(12, &[("ssl", "2", "3")])]);
         assert_eq!(first_day(&open), 10, "version 3 was first seen on day 10");
     }
 

@@ -60,7 +60,12 @@ impl Enrolment for EnrolmentService {
         let agent = AgentId(id);
         let issued = self.sign(&csr, agent)?;
         let now = self.clock.now();
-        let new = NewAgent { agent, hostname: hostname.clone(), cert_serial: issued.serial.to_string(), cert_not_after: issued.not_after };
+        let new = NewAgent {
+            agent,
+            hostname: hostname.clone(),
+            cert_serial: issued.serial.to_string(),
+            cert_not_after: issued.not_after,
+        };
         match self.store.redeem_token(hash, now, new).await {
             Ok(()) => {}
             Err(RedeemError::Refused(refusal)) => {
@@ -90,7 +95,9 @@ impl Enrolment for EnrolmentService {
 fn in_words(refusal: &TokenRefusal) -> String {
     match refusal {
         TokenRefusal::Unknown => "the token is not known here; make one with `peil-collector token create`".to_owned(),
-        TokenRefusal::Expired { .. } => "the token has expired; make a new one with `peil-collector token create`".to_owned(),
+        TokenRefusal::Expired { .. } => {
+            "the token has expired; make a new one with `peil-collector token create`".to_owned()
+        }
         TokenRefusal::Used { at } => format!("the token was used at {at}; a token works once, make a new one"),
         TokenRefusal::Revoked { .. } => "the token was revoked".to_owned(),
     }

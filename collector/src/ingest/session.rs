@@ -35,16 +35,20 @@ const FUTURE_MAX: Millis = Millis::DAY;
 type Answers = mpsc::Sender<Result<CollectorMessage, Status>>;
 
 /// Runs one stream until it ends, is replaced by a newer one, or the collector stops.
-pub(super) async fn run(service: TelemetryService, agent: AgentId, mut messages: Streaming<AgentMessage>, answers: Answers) {
-    let hello = match timeout(GREETING_MAX, messages.message()).await {
-        Ok(Ok(Some(AgentMessage { kind: Some(Hear::Hello(hello)) }))) => hello,
-        _ => {
-            let _ = answers.send(Err(Status::invalid_argument("the first message must be Hello"))).await;
-            return;
-        }
+pub(super) async fn run(
+    service: TelemetryService,
+    agent: AgentId,
+    mut messages: Streaming<AgentMessage>,
+    answers: Answers,
+) {
+    let first = timeout(GREETING_MAX, messages.message()).await;
+    let Ok(Ok(Some(AgentMessage { kind: Some(Hear::Hello(hello)) }))) = first else {
+        let _ = answers.send(Err(Status::invalid_argument("the first message must be Hello"))).await;
+        return;
     };
     if hello.protocol != PROTOCOL {
-        let text = format!("this collector speaks protocol {PROTOCOL}, the agent {}; upgrade the older one", hello.protocol);
+        let text =
+            format!("this collector speaks protocol {PROTOCOL}, the agent {}; upgrade the older one", hello.protocol);
         let _ = answers.send(Err(Status::failed_precondition(text))).await;
         return;
     }
@@ -67,7 +71,11 @@ struct Talk<'s> {
 
 impl Talk<'_> {
     /// `Err` carries why the conversation ended early; both are told in one log line.
-    async fn converse(&self, hello: Hello, messages: &mut Streaming<AgentMessage>) -> Result<&'static str, &'static str> {
+    async fn converse(
+        &self,
+        hello: Hello,
+        messages: &mut Streaming<AgentMessage>,
+    ) -> Result<&'static str, &'static str> {
         let acked = match self.service.store.acked(self.agent, self.epoch).await {
             Ok(acked) => acked,
             Err(error) => return self.pause(&error).await,

@@ -74,7 +74,13 @@ impl Deliver {
         let mut channels = JoinSet::new();
         for (channel, deliveries) in by_channel {
             let Some(sender) = self.senders.get(&channel).cloned() else { continue };
-            channels.spawn(send_all(self.store.clone(), sender, deliveries, self.public_url.clone(), self.clock.clone()));
+            channels.spawn(send_all(
+                self.store.clone(),
+                sender,
+                deliveries,
+                self.public_url.clone(),
+                self.clock.clone(),
+            ));
         }
         let mut outcome = Ok(());
         while let Some(joined) = channels.join_next().await {
@@ -93,7 +99,8 @@ impl Deliver {
         if open.is_empty() {
             return Ok(());
         }
-        let messages: Vec<_> = open.iter().map(|alert| message(alert, Event::Firing, "refresh".to_owned(), &self.public_url)).collect();
+        let messages: Vec<_> =
+            open.iter().map(|alert| message(alert, Event::Firing, "refresh".to_owned(), &self.public_url)).collect();
         for sender in self.senders.values() {
             if let Err(cause) = sender.refresh(&messages, now).await {
                 warn!(channel = sender.channel().name, cause = %crate::chain(&cause), "open alerts could not be repeated");
@@ -123,7 +130,13 @@ async fn send_all(
                 let now = clock.now();
                 let wait = Millis(1_000_i64.saturating_mul(1 << delivery.attempts.min(10))).min(RETRY_MAX);
                 let why = crate::chain(&cause).to_string();
-                warn!(key = alert.key, channel = delivery.channel, attempt = delivery.attempts + 1, cause = why, "alert not delivered; trying again");
+                warn!(
+                    key = alert.key,
+                    channel = delivery.channel,
+                    attempt = delivery.attempts + 1,
+                    cause = why,
+                    "alert not delivered; trying again"
+                );
                 store.delivery_failed(delivery.id, now, &why, Some(now.plus(wait))).await?;
                 return Ok(());
             }
@@ -137,7 +150,9 @@ fn message(alert: &AlertRow, event: Event, delivery: String, public_url: &str) -
     let kind = kind.into_iter().find(|kind| kind.word() == alert.kind);
     let path = match kind {
         Some(AlertKind::Outage | AlertKind::SlaBreach) => format!("/services/{}", alert.subject),
-        Some(AlertKind::PatchOverdue | AlertKind::AgentSilent) => alert.key.split_once('/').map_or(String::new(), |(_, agent)| format!("/hosts/{agent}")),
+        Some(AlertKind::PatchOverdue | AlertKind::AgentSilent) => {
+            alert.key.split_once('/').map_or(String::new(), |(_, agent)| format!("/hosts/{agent}"))
+        }
         None => "/alerts".to_owned(),
     };
     Message {

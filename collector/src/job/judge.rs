@@ -42,7 +42,12 @@ impl Judge {
     ///
     /// # Errors
     /// When the store cannot be read or written.
-    pub async fn start(store: Store, clock: WallClock, checks: BTreeMap<CheckNo, CheckDef>, patch_term: Millis) -> Result<Self, StoreError> {
+    pub async fn start(
+        store: Store,
+        clock: WallClock,
+        checks: BTreeMap<CheckNo, CheckDef>,
+        patch_term: Millis,
+    ) -> Result<Self, StoreError> {
         let now = clock.now();
         let mut live = Live::new(checks);
         for row in store.open_findings().await? {
@@ -50,10 +55,12 @@ impl Judge {
             live.remember(agent, key, finding);
         }
         let judged = store.judged_through().await?;
-        let mut judge = Self { store, clock, patch_term, live, cursor: BlockId(0), late: BTreeSet::new(), rebuilt_at: now };
+        let mut judge =
+            Self { store, clock, patch_term, live, cursor: BlockId(0), late: BTreeSet::new(), rebuilt_at: now };
         let mut blocks = 0_usize;
         loop {
-            let page = judge.store.blocks_reaching(now.plus(Millis(-HORIZON.0)), judge.cursor, BlockLimit::default()).await?;
+            let page =
+                judge.store.blocks_reaching(now.plus(Millis(-HORIZON.0)), judge.cursor, BlockLimit::default()).await?;
             if page.is_empty() {
                 break;
             }
@@ -104,7 +111,11 @@ impl Judge {
         let changes = self.fold(blocks, Pass::New);
         let judgement = Judgement {
             through: last.id,
-            findings: changes.findings.into_iter().map(|(agent, change)| to_row(agent, change, self.patch_term)).collect(),
+            findings: changes
+                .findings
+                .into_iter()
+                .map(|(agent, change)| to_row(agent, change, self.patch_term))
+                .collect(),
             energy_hours: self.hours(&changes.hours),
             ..Judgement::default()
         };
@@ -128,7 +139,9 @@ impl Judge {
     fn hours(&self, touched: &BTreeSet<(AgentId, UtcTime)>) -> Vec<EnergyHourRow> {
         let rows = touched.iter().flat_map(|(agent, hour)| {
             let hours = self.live.host(*agent).map(|host| &host.hours);
-            let of_hour = hours.into_iter().flat_map(|hours| hours.range((*hour, String::new())..(hour.plus(Millis(1)), String::new())));
+            let of_hour = hours
+                .into_iter()
+                .flat_map(|hours| hours.range((*hour, String::new())..(hour.plus(Millis(1)), String::new())));
             of_hour.map(|((hour, source), energy)| EnergyHourRow {
                 agent: *agent,
                 source: source.clone(),
@@ -162,7 +175,8 @@ impl Judge {
             }
         }
         for (agent, blocks) in items {
-            let samples: usize = self.live.rebuild_tracks(agent, blocks.iter().map(|block| (&block.bytes[..], block.skip)));
+            let samples: usize =
+                self.live.rebuild_tracks(agent, blocks.iter().map(|block| (&block.bytes[..], block.skip)));
             info!(%agent, samples, "late samples folded in");
         }
         self.late.clear();

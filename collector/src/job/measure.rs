@@ -25,8 +25,8 @@ use crate::live::{Host, Live, Vantage};
 use crate::plans::Plans;
 use crate::presence::{Contact, Presence};
 use crate::snapshot::{
-    CheckView, EnergyHourView, EnergyView, FindingView, HostView, OutageView, PatchState, PatchView, ServiceView, Snapshot,
-    VantageView,
+    CheckView, EnergyHourView, EnergyView, FindingView, HostView, OutageView, PatchState, PatchView, ServiceView,
+    Snapshot, VantageView,
 };
 use crate::store::agents::AgentRow;
 use crate::store::blocks::StreamTotals;
@@ -93,7 +93,14 @@ impl Measure {
         Ok(Snapshot { at: now, services, hosts, alerts: Vec::new() })
     }
 
-    fn host_view(&self, row: &AgentRow, contact: Contact, totals: StreamTotals, host: Option<&Host>, now: UtcTime) -> HostView {
+    fn host_view(
+        &self,
+        row: &AgentRow,
+        contact: Contact,
+        totals: StreamTotals,
+        host: Option<&Host>,
+        now: UtcTime,
+    ) -> HostView {
         let nothing = Host::default();
         let host = host.unwrap_or(&nothing);
         let heard = Some(contact.last).filter(|at| at.0 > 0).max(row.last_contact);
@@ -123,13 +130,21 @@ impl Measure {
 fn service_view(scene: &Scene<'_>, name: &str, service: &Service) -> ServiceView {
     let now = scene.now;
     let month = Month::of(now, &service.terms.timezone);
-    let used: BTreeMap<String, &(CheckNo, Check)> =
-        service.expression.names().into_iter().filter_map(|name| Some((name.to_owned(), scene.checks.get(name)?))).collect();
+    let used: BTreeMap<String, &(CheckNo, Check)> = service
+        .expression
+        .names()
+        .into_iter()
+        .filter_map(|name| Some((name.to_owned(), scene.checks.get(name)?)))
+        .collect();
     let evidence = |(no, check): &(CheckNo, Check)| CheckEvidence {
         interval: Millis(check.def.interval_ms.into()),
         timeout: Millis(check.def.timeout_ms.into()),
         quorum: check.quorum,
-        vantages: scene.live.vantages_of(*no).map(|(agent, vantage)| (agent.to_string(), Evidence::Track(vantage.track.clone()))).collect(),
+        vantages: scene
+            .live
+            .vantages_of(*no)
+            .map(|(agent, vantage)| (agent.to_string(), Evidence::Track(vantage.track.clone())))
+            .collect(),
     };
     let case = Case {
         month,
@@ -138,7 +153,8 @@ fn service_view(scene: &Scene<'_>, name: &str, service: &Service) -> ServiceView
         checks: used.iter().map(|(name, check)| (name.clone(), evidence(check))).collect(),
         exclusions: Vec::new(),
     };
-    let ToDate { figure, budget_ms, budget_left_ms, breach_certain, state_now, because, .. } = contract::evaluate_to_date(&case, now);
+    let ToDate { figure, budget_ms, budget_left_ms, breach_certain, state_now, because, .. } =
+        contract::evaluate_to_date(&case, now);
     let outages: Vec<_> = figure
         .outages
         .iter()
@@ -197,7 +213,10 @@ fn check_view(scene: &Scene<'_>, no: CheckNo, check: &Check) -> CheckView {
         state: state_now(vantage, hold, scene.now),
         last_at: vantage.last.map(|sample| sample.scheduled_at),
         outcome: vantage.last.map(|sample| sample.outcome.word()).unwrap_or_default(),
-        phases_us: vantage.last.map(|sample| sample.phases.to_array().map(|phase| phase.map(|phase| phase.0))).unwrap_or_default(),
+        phases_us: vantage
+            .last
+            .map(|sample| sample.phases.to_array().map(|phase| phase.map(|phase| phase.0)))
+            .unwrap_or_default(),
         detail: vantage.detail.as_ref().map(|detail| detail.text.clone()).unwrap_or_default(),
         cert_not_after: vantage.cert_not_after,
     };
@@ -222,11 +241,19 @@ fn state_now(vantage: &Vantage, hold: Millis, now: UtcTime) -> State {
 fn patch_view(host: &Host, policy: PatchPolicy, now: UtcTime) -> PatchView {
     let Some(report) = &host.patch else { return PatchView::default() };
     let stale = now.since(report.scanned_at) > policy.stale_after;
-    let mut errors: Vec<_> = report.errors.iter().map(|error| format!("{}: {} {}", error.kind, error.file, error.detail).trim().to_owned()).collect();
+    let mut errors: Vec<_> = report
+        .errors
+        .iter()
+        .map(|error| format!("{}: {} {}", error.kind, error.file, error.detail).trim().to_owned())
+        .collect();
     if stale {
         errors.push(format!("stale: the last scan was at {}", report.scanned_at));
     }
-    let mut findings: Vec<_> = host.findings.iter().map(|(key, finding)| finding_view(key.package.clone(), key.arch.clone(), finding, policy.term, now)).collect();
+    let mut findings: Vec<_> = host
+        .findings
+        .iter()
+        .map(|(key, finding)| finding_view(key.package.clone(), key.arch.clone(), finding, policy.term, now))
+        .collect();
     findings.sort_by(|a, b| a.due_at.cmp(&b.due_at).then_with(|| a.package.cmp(&b.package)));
     let state = if findings.iter().any(|finding| finding.overdue) {
         PatchState::Overdue
@@ -284,7 +311,13 @@ fn energy_view(host: &Host, now: UtcTime) -> EnergyView {
             view.month_covered_s += covered_s;
         }
         let zero = Microjoules::ZERO;
-        let shown = hours.entry(*hour).or_insert(EnergyHourView { hour: *hour, energy_uj: zero, low_uj: zero, high_uj: zero, covered_s: 0 });
+        let shown = hours.entry(*hour).or_insert(EnergyHourView {
+            hour: *hour,
+            energy_uj: zero,
+            low_uj: zero,
+            high_uj: zero,
+            covered_s: 0,
+        });
         shown.energy_uj = shown.energy_uj.saturating_add(energy.energy);
         shown.low_uj = shown.low_uj.saturating_add(energy.low);
         shown.high_uj = shown.high_uj.saturating_add(energy.high);

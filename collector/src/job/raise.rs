@@ -33,7 +33,8 @@ impl Raise {
     /// # Errors
     /// When the store cannot be read or written; nothing is then half done.
     pub async fn activate(&self, snapshot: &mut Snapshot) -> Result<bool, StoreError> {
-        let open: BTreeMap<String, AlertRow> = self.store.alerts_open().await?.into_iter().map(|row| (row.key.clone(), row)).collect();
+        let open: BTreeMap<String, AlertRow> =
+            self.store.alerts_open().await?.into_iter().map(|row| (row.key.clone(), row)).collect();
         let wanted = wanted(snapshot);
         let changes = changes(&open, wanted, snapshot);
         let raised = changes.iter().any(|change| !matches!(change, AlertChange::Update { .. }));
@@ -52,7 +53,10 @@ impl Raise {
 
 fn changes(open: &BTreeMap<String, AlertRow>, wanted: Vec<Wanted>, snapshot: &Snapshot) -> Vec<AlertChange> {
     let keys: BTreeSet<_> = wanted.iter().map(|alert| alert.key.clone()).collect();
-    let over = open.keys().filter(|key| !keys.contains(*key)).map(|key| AlertChange::Resolve { key: key.clone(), at: snapshot.at });
+    let over = open
+        .keys()
+        .filter(|key| !keys.contains(*key))
+        .map(|key| AlertChange::Resolve { key: key.clone(), at: snapshot.at });
     let mut changes: Vec<_> = over.collect();
     for alert in wanted {
         match open.get(&alert.key) {
@@ -65,7 +69,9 @@ fn changes(open: &BTreeMap<String, AlertRow>, wanted: Vec<Wanted>, snapshot: &Sn
                 action: alert.action,
                 at: alert.since.min(snapshot.at),
             })),
-            Some(row) if row.summary != alert.summary => changes.push(AlertChange::Update { key: alert.key, summary: alert.summary }),
+            Some(row) if row.summary != alert.summary => {
+                changes.push(AlertChange::Update { key: alert.key, summary: alert.summary });
+            }
             Some(_) => {}
         }
     }
@@ -75,7 +81,9 @@ fn changes(open: &BTreeMap<String, AlertRow>, wanted: Vec<Wanted>, snapshot: &Sn
 fn tell(changes: &[AlertChange]) {
     for change in changes {
         match change {
-            AlertChange::Open(alert) => warn!(key = alert.key, severity = alert.severity, summary = alert.summary, "alert opened"),
+            AlertChange::Open(alert) => {
+                warn!(key = alert.key, severity = alert.severity, summary = alert.summary, "alert opened");
+            }
             AlertChange::Resolve { key, .. } => info!(key, "alert resolved"),
             AlertChange::Update { .. } => {}
         }

@@ -201,7 +201,8 @@ impl Store {
     /// [`StoreError::Read`].
     pub async fn totals_by_agent(&self) -> Result<BTreeMap<AgentId, StreamTotals>, StoreError> {
         self.read("read the totals of all agents", |db| {
-            let mut ask = db.prepare_cached("SELECT agent, SUM(records), SUM(lost) FROM agent_stream GROUP BY agent")?;
+            let mut ask =
+                db.prepare_cached("SELECT agent, SUM(records), SUM(lost) FROM agent_stream GROUP BY agent")?;
             let mut rows = ask.query([])?;
             let mut totals = BTreeMap::new();
             while let Some(row) = rows.next()? {

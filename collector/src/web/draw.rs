@@ -136,7 +136,9 @@ pub(super) fn stack(parts: &[(&'static str, i64)]) -> Svg {
 
 /// The phases of one probe, one after the other, to the scale of `longest_us`. `name` tells what it shows.
 pub(super) fn waterfall(phases_us: [Option<u32>; 5], longest_us: u64) -> Svg {
-    let mut svg = String::from(r#"<svg class="waterfall" width="100%" height="12" viewBox="0 0 1000 12" preserveAspectRatio="none" role="img"><title>"#);
+    let mut svg = String::from(
+        r#"<svg class="waterfall" width="100%" height="12" viewBox="0 0 1000 12" preserveAspectRatio="none" role="img"><title>"#,
+    );
     let words: Vec<String> = PHASES
         .iter()
         .zip(phases_us)

@@ -20,8 +20,8 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
 use super::{Peer, Web, api, pages, session};
-use crate::tls;
 use crate::access::{AccessError, Principal, Refusal};
+use crate::tls;
 
 /// Sent with every answer.
 const SEAL: [(HeaderName, &str); 6] = [
@@ -98,9 +98,7 @@ async fn identify(
     if let (Audience::Program, Some(value)) = (audience, authorization) {
         return match Authorization::read(value) {
             Some(Authorization::Bearer(token)) => Ok(access.by_api_token(&token).await?),
-            Some(Authorization::Basic { name, password }) => {
-                access.by_password(&name, &password, peer).await.map(Some)
-            }
+            Some(Authorization::Basic { name, password }) => access.by_password(&name, &password, peer).await.map(Some),
             None => Ok(None),
         };
     }

@@ -21,8 +21,8 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use super::Web;
-use crate::store::Store;
 use crate::snapshot::{HostView, Latest, PatchState, ServiceView, Snapshot};
+use crate::store::Store;
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -102,12 +102,20 @@ impl Collector for SnapshotMetrics {
         let agents: Vec<String> = now.hosts.iter().map(|host| host.agent.to_string()).collect();
         let hosts: Vec<Host<'_>> = now.hosts.iter().zip(&agents).map(|(view, id)| Host { view, id }).collect();
         let mut family = |name, help, samples| gauges(&mut encoder, name, help, samples);
-        family("peil_snapshot_timestamp_seconds", "When the snapshot was made", vec![(vec![], seconds(Millis(now.at.0)))])?;
+        family(
+            "peil_snapshot_timestamp_seconds",
+            "When the snapshot was made",
+            vec![(vec![], seconds(Millis(now.at.0)))],
+        )?;
         for (name, help, value) in SERVICE_GAUGES {
             let samples = now.services.iter().filter_map(|s| Some((vec![("service", s.name.as_str())], value(s)?)));
             family(name, help, samples.collect())?;
         }
-        family("peil_service_availability_ratio", "Month to date, floored; official, and with unknown time as down (worst) or up (best)", availability(&now))?;
+        family(
+            "peil_service_availability_ratio",
+            "Month to date, floored; official, and with unknown time as down (worst) or up (best)",
+            availability(&now),
+        )?;
         for (name, help, value) in HOST_GAUGES {
             let samples = hosts.iter().filter_map(|host| Some((host.labels(), value(host.view)?)));
             family(name, help, samples.collect())?;
@@ -226,8 +234,7 @@ fn energy<'a>(hosts: &[Host<'a>]) -> Vec<Sample<'a>> {
     let mut samples = Vec::new();
     for host in hosts.iter().filter(|host| host.view.energy.month_covered_s > 0) {
         let energy = &host.view.energy;
-        for (bound, amount) in
-            [("best", energy.month_uj), ("low", energy.month_low_uj), ("high", energy.month_high_uj)]
+        for (bound, amount) in [("best", energy.month_uj), ("low", energy.month_low_uj), ("high", energy.month_high_uj)]
         {
             let mut labels = host.labels_and("method", energy.method.as_str());
             labels.extend([("boundary", energy.boundary.as_str()), ("bound", bound)]);

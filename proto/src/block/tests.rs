@@ -88,9 +88,11 @@ fn version_one_reads_for_ever() {
         Item::Sample(sample(1, 1_790_000_060_000, 260)),
     ];
     if std::env::var_os("PEIL_BLESS").is_some() {
-        std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/src/block/golden-v1.block"), encode(Seq(41), &items)).expect("written");
+        std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/src/block/golden-v1.block"), encode(Seq(41), &items))
+            .expect("written");
     }
-    let written = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/src/block/golden-v1.block")).expect("kept with the code");
+    let written =
+        std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/src/block/golden-v1.block")).expect("kept with the code");
     assert_eq!(decode(&written).expect("reads").items, items);
     assert_eq!(encode(Seq(41), &items), written, "the writer changed: that needs a new version");
 }

@@ -272,8 +272,9 @@ impl EnergyWords {
         Self {
             power: energy.power_mw.map(watts),
             month: known.then(|| kwh(energy.month_uj)),
-            bounds: (known && differ)
-                .then(|| format!("{}–{}", kwh(energy.month_low_uj).replace(" kWh", ""), kwh_at_most(energy.month_high_uj))),
+            bounds: (known && differ).then(|| {
+                format!("{}–{}", kwh(energy.month_low_uj).replace(" kWh", ""), kwh_at_most(energy.month_high_uj))
+            }),
             method: match energy.method.as_str() {
                 "measured" => "measured",
                 "estimated" => "estimated",
