@@ -10,9 +10,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, header};
-use axum::Router;
 use peil_collector::access::{Access, AccessStore, PasswordCost, Role};
 use peil_collector::snapshot::Snapshot;
 use peil_collector::web::metrics::Metrics;

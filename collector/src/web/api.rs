@@ -4,10 +4,10 @@
 //! `{"error": {"code", "message"}}`: `code` for programs (never changes), `message` for people. A
 //! parameter that does not exist is refused, so that a typing error never widens an answer.
 
+use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use axum::Json;
 use peil_proto::ids::AgentId;
 use peil_proto::time::UtcTime;
 use serde::Serialize;
@@ -133,11 +133,7 @@ pub(super) async fn services(State(web): State<Web>, uri: Uri) -> Result<Respons
     params(("name" = String, Path, description = "Name in the contract")),
     responses((status = 200, body = ServiceView), (status = 404, body = ErrorBody))
 )]
-pub(super) async fn service(
-    State(web): State<Web>,
-    Path(name): Path<String>,
-    uri: Uri,
-) -> Result<Response, Error> {
+pub(super) async fn service(State(web): State<Web>, Path(name): Path<String>, uri: Uri) -> Result<Response, Error> {
     let [] = parameters(&uri, [])?;
     let now = web.snapshot();
     let found = now.services.iter().find(|service| service.name == name);
@@ -213,8 +209,7 @@ impl Modify for Security {
     fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
         let components = document.components.get_or_insert_default();
         for (name, scheme) in [("token", HttpAuthScheme::Bearer), ("password", HttpAuthScheme::Basic)] {
-            components
-                .add_security_scheme(name, SecurityScheme::Http(HttpBuilder::new().scheme(scheme).build()));
+            components.add_security_scheme(name, SecurityScheme::Http(HttpBuilder::new().scheme(scheme).build()));
         }
         let none: [&str; 0] = [];
         document.security =

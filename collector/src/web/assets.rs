@@ -76,13 +76,7 @@ pub(super) struct Urls {
 
 impl Urls {
     pub(super) fn now() -> Self {
-        Self {
-            style: STYLE.url(),
-            icon: ICON.url(),
-            script: SCRIPT.url(),
-            htmx: HTMX.url(),
-            htmx_sse: HTMX_SSE.url(),
-        }
+        Self { style: STYLE.url(), icon: ICON.url(), script: SCRIPT.url(), htmx: HTMX.url(), htmx_sse: HTMX_SSE.url() }
     }
 }
 

@@ -97,9 +97,7 @@ async fn identify(
     if let (Audience::Program, Some(value)) = (audience, authorization) {
         return match Authorization::read(value) {
             Some(Authorization::Bearer(token)) => Ok(access.by_api_token(&token).await?),
-            Some(Authorization::Basic { name, password }) => {
-                access.by_password(&name, &password, peer).await.map(Some)
-            }
+            Some(Authorization::Basic { name, password }) => access.by_password(&name, &password, peer).await.map(Some),
             None => Ok(None),
         };
     }

@@ -97,8 +97,16 @@ impl Reader {
         let mut latest = web.state.latest.clone();
         latest.mark_unchanged();
         let now = Instant::now();
-        let mut reader =
-            Self { web, principal, page, latest, has: BTreeMap::new(), queue: Vec::new(), next_push: now, _permit: permit };
+        let mut reader = Self {
+            web,
+            principal,
+            page,
+            latest,
+            has: BTreeMap::new(),
+            queue: Vec::new(),
+            next_push: now,
+            _permit: permit,
+        };
         let current = reader.web.snapshot().at.0;
         if seen == Some(current) {
             // The page was made from this very snapshot: what would be sent now, it has.

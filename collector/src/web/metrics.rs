@@ -76,12 +76,20 @@ impl Collector for SnapshotMetrics {
         let agents: Vec<String> = now.hosts.iter().map(|host| host.agent.to_string()).collect();
         let hosts: Vec<Host<'_>> = now.hosts.iter().zip(&agents).map(|(view, id)| Host { view, id }).collect();
         let mut family = |name, help, samples| gauges(&mut encoder, name, help, samples);
-        family("peil_snapshot_timestamp_seconds", "When the snapshot was made", vec![(vec![], seconds(Millis(now.at.0)))])?;
+        family(
+            "peil_snapshot_timestamp_seconds",
+            "When the snapshot was made",
+            vec![(vec![], seconds(Millis(now.at.0)))],
+        )?;
         for (name, help, value) in SERVICE_GAUGES {
             let samples = now.services.iter().filter_map(|s| Some((vec![("service", s.name.as_str())], value(s)?)));
             family(name, help, samples.collect())?;
         }
-        family("peil_service_availability_ratio", "Month to date, floored; official, and with unknown time as down (worst) or up (best)", availability(&now))?;
+        family(
+            "peil_service_availability_ratio",
+            "Month to date, floored; official, and with unknown time as down (worst) or up (best)",
+            availability(&now),
+        )?;
         for (name, help, value) in HOST_GAUGES {
             let samples = hosts.iter().filter_map(|host| Some((host.labels(), value(host.view)?)));
             family(name, help, samples.collect())?;
@@ -200,8 +208,7 @@ fn energy<'a>(hosts: &[Host<'a>]) -> Vec<Sample<'a>> {
     let mut samples = Vec::new();
     for host in hosts.iter().filter(|host| host.view.energy.month_covered_s > 0) {
         let energy = &host.view.energy;
-        for (bound, amount) in
-            [("best", energy.month_uj), ("low", energy.month_low_uj), ("high", energy.month_high_uj)]
+        for (bound, amount) in [("best", energy.month_uj), ("low", energy.month_low_uj), ("high", energy.month_high_uj)]
         {
             let mut labels = host.labels_and("method", energy.method.as_str());
             labels.extend([("boundary", energy.boundary.as_str()), ("bound", bound)]);
@@ -231,7 +238,7 @@ fn open_alerts(now: &Snapshot) -> Vec<Sample<'_>> {
 /// `99.981234` % as 0.99981234, by way of an integer.
 fn ratio(percent: &str) -> Option<f64> {
     let (whole, fraction) = percent.split_once('.').unwrap_or((percent, ""));
-    if fraction.len() > 6 {
+    if whole.is_empty() || fraction.len() > 6 {
         return None;
     }
     let micro: u32 = format!("{whole}{fraction:0<6}").parse().ok()?;

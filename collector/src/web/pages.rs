@@ -332,6 +332,17 @@ fn verdict(service: &ServiceView) -> draw::Svg {
     draw::badge(mood, word)
 }
 
+/// Both bounds, when unknown time makes them differ.
+fn bounds(service: &ServiceView) -> Option<String> {
+    match (&service.worst, &service.best) {
+        (Some(worst), Some(best)) if worst != best => {
+            let unknown = span(service.unknown_ms);
+            Some(format!("between {} and {}: {unknown} unknown", format::percent(worst), format::percent(best)))
+        }
+        _ => None,
+    }
+}
+
 /// What is left of the budget, in words.
 fn budget(service: &ServiceView) -> String {
     match (service.budget_ms, service.budget_left_ms) {

@@ -107,9 +107,18 @@ pub(crate) fn down() -> ServiceView {
     view.budget_left_ms = Millis(1_500_000);
     view.counted_down_ms = Millis(11_460_000);
     view.unknown_ms = Millis(2_760_000);
+    view.figure["down_ms"] = json!(8_700_000);
+    view.figure["unknown_ms"] = json!(2_760_000);
+    view.figure["counted_down_ms"] = json!(11_460_000);
+    view.figure["up_ms"] = json!(1_933_340_000_i64);
     view.outages.insert(
         0,
-        OutageView { from: minutes_ago(37), to: None, counted_ms: Millis(2_220_000), because: vec!["inloggen".to_owned()] },
+        OutageView {
+            from: minutes_ago(37),
+            to: None,
+            counted_ms: Millis(2_220_000),
+            because: vec!["inloggen".to_owned()],
+        },
     );
     view.checks[1] = check("inloggen", "https://portaal.example.org/inloggen", [State::Down, State::Down]);
     view
@@ -182,7 +191,11 @@ fn check(name: &str, target: &str, states: [State; 2]) -> CheckView {
             State::Down => [Some(1_100), Some(8_900), Some(20_400), Some(412_000), Some(0)],
             State::Unknown => [None; 5],
         },
-        detail: if state == State::Down { "the answer has status 503, not 200–299".to_owned() } else { String::new() },
+        detail: if state == State::Down {
+            "the answer has status 503, not 200–299".to_owned()
+        } else {
+            String::new()
+        },
         cert_not_after: (state != State::Unknown).then(|| NOW.plus(days(if n == 1 { 12 } else { 80 }))),
     };
     CheckView {
@@ -355,15 +368,8 @@ fn alerts() -> Vec<AlertView> {
         resolved_at: None,
         deliveries: vec![sent.clone(), failing.clone()],
     };
-    let mut over = alert(
-        17,
-        "agent_silent",
-        "warning",
-        "ams-web-2",
-        "Nothing was heard from ams-web-2 for 12 min.",
-        "",
-        300,
-    );
+    let mut over =
+        alert(17, "agent_silent", "warning", "ams-web-2", "Nothing was heard from ams-web-2 for 12 min.", "", 300);
     over.resolved_at = Some(minutes_ago(288));
     over.deliveries.truncate(1);
     vec![
@@ -372,7 +378,7 @@ fn alerts() -> Vec<AlertView> {
             "outage",
             "critical",
             "Klantportaal",
-            "Klantportaal is down since 14:26 because of inloggen: status 503 from 2 of 2 vantages.",
+            "Klantportaal is down since 13:26 because of inloggen: status 503 from 2 of 2 vantages.",
             "Look at the identity provider first; the front page is up. 25 min of the month's budget are left.",
             37,
         ),
