@@ -103,7 +103,8 @@ impl Page {
 /// A part of a page that is replaced as a whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Section {
-    /// Its id in the page and the name of its event.
+    /// Its id in the page and the name of its event; so never `open`, `error` or `message`, which a browser
+    /// raises by itself on the stream.
     pub(super) id: &'static str,
     /// Its name for people who do not see it; empty for parts that are no landmark.
     label: &'static str,

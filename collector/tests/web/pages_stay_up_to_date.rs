@@ -101,6 +101,8 @@ async fn sections_of_the_page_and_events_of_the_stream_have_the_same_names() {
         assert_eq!(names.pop().as_deref(), Some("snapshot"));
         for name in &names {
             assert!(page.contains(&format!("sse-swap=\"{name}\"")), "{path} {name}");
+            let own = ["open", "error", "message"];
+            assert!(!own.contains(&name.as_str()), "{path}: browsers raise {name:?} themselves, without data");
         }
         assert_eq!(page.matches("sse-swap=").count(), names.len(), "{path}");
     }

@@ -144,7 +144,7 @@ async fn a_host_page_shows_findings_energy_and_delivery() {
 #[tokio::test]
 async fn the_alerts_page_shows_deliveries_and_what_was_resolved() {
     let page = Site::showing(busy()).await.page("/alerts").await;
-    let open = part(&page, "id=\"open\"", "</section>");
+    let open = part(&page, "id=\"firing\"", "</section>");
     must_hold(
         open,
         &[
@@ -157,7 +157,7 @@ async fn the_alerts_page_shows_deliveries_and_what_was_resolved() {
         ],
     );
     must_hold(
-        part(&page, "id=\"recent\"", "</section>"),
+        part(&page, "id=\"resolved\"", "</section>"),
         &["Resolved", "Nothing was heard from ams-web-2", "lasted 12 min"],
     );
 }
