@@ -41,7 +41,7 @@ pub const SESSION_AGE: Millis = Millis(24 * Millis::HOUR.0);
 /// "Last used" is written at most this often per session: a page view is not a database write.
 const SESSION_TOUCH: Millis = Millis::MINUTE;
 
-/// Passwords hashed at the same time (19 MiB and one core each). More wait, at most [`HASH_WAIT`];
+/// Passwords hashed at the same time (19 MiB and one core each). More wait, at most 5 s;
 /// then the answer is "busy, try again".
 pub const HASHES_AT_ONCE: usize = 2;
 

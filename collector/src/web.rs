@@ -1,6 +1,6 @@
 //! TELL, for eyes and machines: the pages, their live updates, the API and the metrics.
 //!
-//! Everything shown is the newest [`Snapshot`](crate::snapshot::Snapshot); nothing is computed here but
+//! Everything shown is the newest [`Snapshot`]; nothing is computed here but
 //! words and pictures. Suggested reading order: [`routes`] (what there is and who may see it), `gate`
 //! (how that is kept), `pages` (snapshot → sections → page), `live` (sections again, pushed), `api`,
 //! `metrics`, `ready`.

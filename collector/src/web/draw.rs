@@ -52,14 +52,14 @@ impl Mood {
         }
     }
 
-    /// Shapes differ as well as colours: check, triangle, cross, question mark, dot.
+    /// Shapes differ as well as colours: check, triangle, cross, question mark, dash.
     fn path(self) -> &'static str {
         match self {
             Self::Good => "M3 8.5l3.2 3.2L13 4.9",
             Self::Warn => "M8 2.5L14.5 13.5H1.5ZM8 6.5v3.2M8 11.6v.2",
             Self::Bad => "M4 4l8 8M12 4l-8 8",
             Self::Unknown => "M5.5 6a2.5 2.5 0 1 1 3.6 2.2c-.8.4-1.1.9-1.1 1.7M8 12.4v.2",
-            Self::Plain => "M8 7.5v1M7.5 8h1",
+            Self::Plain => "M4 8h8",
         }
     }
 }

@@ -264,7 +264,7 @@ fn open_alerts(now: &Snapshot) -> Vec<Sample<'_>> {
 /// `99.981234` % as 0.99981234, by way of an integer.
 fn ratio(percent: &str) -> Option<f64> {
     let (whole, fraction) = percent.split_once('.').unwrap_or((percent, ""));
-    if fraction.len() > 6 {
+    if whole.is_empty() || fraction.len() > 6 {
         return None;
     }
     let micro: u32 = format!("{whole}{fraction:0<6}").parse().ok()?;

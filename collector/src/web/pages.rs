@@ -103,7 +103,8 @@ impl Page {
 /// A part of a page that is replaced as a whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Section {
-    /// Its id in the page and the name of its event.
+    /// Its id in the page and the name of its event; so never `open`, `error` or `message`, which a browser
+    /// raises by itself on the stream.
     pub(super) id: &'static str,
     /// Its name for people who do not see it; empty for parts that are no landmark.
     label: &'static str,
@@ -330,6 +331,17 @@ fn verdict(service: &ServiceView) -> draw::Svg {
         _ => (draw::Mood::Plain, "No agreed time yet"),
     };
     draw::badge(mood, word)
+}
+
+/// Both bounds, when unknown time makes them differ.
+fn bounds(service: &ServiceView) -> Option<String> {
+    match (&service.worst, &service.best) {
+        (Some(worst), Some(best)) if worst != best => {
+            let unknown = span(service.unknown_ms);
+            Some(format!("between {} and {}: {unknown} unknown", format::percent(worst), format::percent(best)))
+        }
+        _ => None,
+    }
 }
 
 /// What is left of the budget, in words.

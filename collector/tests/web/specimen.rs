@@ -107,6 +107,10 @@ pub(crate) fn down() -> ServiceView {
     view.budget_left_ms = Millis(1_500_000);
     view.counted_down_ms = Millis(11_460_000);
     view.unknown_ms = Millis(2_760_000);
+    view.figure["down_ms"] = json!(8_700_000);
+    view.figure["unknown_ms"] = json!(2_760_000);
+    view.figure["counted_down_ms"] = json!(11_460_000);
+    view.figure["up_ms"] = json!(1_933_340_000_i64);
     view.outages.insert(
         0,
         OutageView {
@@ -374,7 +378,7 @@ fn alerts() -> Vec<AlertView> {
             "outage",
             "critical",
             "Klantportaal",
-            "Klantportaal is down since 14:26 because of inloggen: status 503 from 2 of 2 vantages.",
+            "Klantportaal is down since 13:26 because of inloggen: status 503 from 2 of 2 vantages.",
             "Look at the identity provider first; the front page is up. 25 min of the month's budget are left.",
             37,
         ),

@@ -103,8 +103,8 @@ pub(super) fn page(snapshot: &Snapshot, now: UtcTime) -> Result<Body, Trouble> {
         title: "Alerts".to_owned(),
         lead: String::new(),
         sections: vec![
-            Section::new("open", "Open alerts", &Open { cards: open })?,
-            Section::new("recent", "Resolved within a day", &Recent { cards: recent })?,
+            Section::new("firing", "Open alerts", &Open { cards: open })?,
+            Section::new("resolved", "Resolved within a day", &Recent { cards: recent })?,
         ],
     })
 }

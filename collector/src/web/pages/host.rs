@@ -62,7 +62,7 @@ pub(super) fn page(host: &HostView, snapshot: &Snapshot, now: UtcTime) -> Result
     };
     let energy = Energy {
         host,
-        words: EnergyWords::of(&host.energy),
+        words: EnergyWords::of(host),
         covered: span(Millis::from_secs(i64::try_from(host.energy.month_covered_s).unwrap_or(i64::MAX))),
         chart: draw::energy_chart(&host.energy.hours),
         hours: host.energy.hours.iter().rev().map(Hour::of).collect(),

@@ -8,10 +8,10 @@ use peil_proto::sample::State;
 use peil_proto::time::UtcTime;
 
 use super::alerts::AlertCard;
-use super::{Body, Section, Trouble, budget, encode, verdict};
-use crate::snapshot::{EnergyView, HostView, PatchState, PatchView, ServiceView, Snapshot};
+use super::{Body, Section, Trouble, bounds, budget, encode, verdict};
+use crate::snapshot::{HostView, PatchState, PatchView, ServiceView, Snapshot};
 use crate::web::draw::{self, Mood, Svg};
-use crate::web::format::{TimeTag, Zone, ago, count, days_until, kwh, kwh_at_most, percent, span, watts};
+use crate::web::format::{TimeTag, Zone, ago, count, days_until, kwh, kwh_at_most, percent, watts};
 
 /// Hosts on the overview; the rest is a link away on `/hosts`.
 const HOSTS_SHOWN_MAX: usize = 50;
@@ -156,17 +156,8 @@ impl<'a> ServiceCard<'a> {
         percent(&self.service.target)
     }
 
-    /// Both bounds, when unknown time makes them differ.
     fn bounds(&self) -> Option<String> {
-        match (&self.service.worst, &self.service.best) {
-            (Some(worst), Some(best)) if worst != best => Some(format!(
-                "between {} and {}: {} unknown",
-                percent(worst),
-                percent(best),
-                span(self.service.unknown_ms)
-            )),
-            _ => None,
-        }
+        bounds(self.service)
     }
 
     fn verdict(&self) -> Svg {
@@ -244,7 +235,7 @@ impl HostRow<'_> {
     }
 
     pub(super) fn energy(&self) -> EnergyWords {
-        EnergyWords::of(&self.host.energy)
+        EnergyWords::of(self.host)
     }
 }
 
@@ -260,17 +251,21 @@ pub(super) fn days(n: i64) -> String {
 /// Energy in words. What is not known is `None`, never 0.
 pub(super) struct EnergyWords {
     pub(super) power: Option<String>,
+    pub(super) when: &'static str,
     pub(super) month: Option<String>,
     pub(super) bounds: Option<String>,
     pub(super) method: &'static str,
 }
 
 impl EnergyWords {
-    pub(super) fn of(energy: &EnergyView) -> Self {
+    pub(super) fn of(host: &HostView) -> Self {
+        let energy = &host.energy;
         let known = energy.month_covered_s > 0;
         let differ = energy.month_low_uj != energy.month_high_uj;
         Self {
             power: energy.power_mw.map(watts),
+            // The last reading of a host that is not heard says nothing about now.
+            when: if host.connected { "now" } else { "at the last reading" },
             month: known.then(|| kwh(energy.month_uj)),
             bounds: (known && differ).then(|| {
                 format!("{}–{}", kwh(energy.month_low_uj).replace(" kWh", ""), kwh_at_most(energy.month_high_uj))

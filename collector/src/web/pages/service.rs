@@ -7,7 +7,7 @@ use peil_proto::sample::{PHASES, State};
 use peil_proto::time::UtcTime;
 use peil_proto::units::Millis;
 
-use super::{Body, Section, Trouble, budget, verdict};
+use super::{Body, Section, Trouble, bounds, budget, verdict};
 use crate::snapshot::{CheckView, OutageView, ServiceView, VantageView};
 use crate::web::draw::{self, Mood, Svg};
 use crate::web::format::{TimeTag, Zone, ago, clock, days_until, micros, percent, span};
@@ -24,6 +24,7 @@ struct Now<'a> {
     since: Option<(TimeTag, String)>,
     because: String,
     availability: Option<String>,
+    bounds: Option<String>,
     target: String,
     budget: String,
     budget_bar: Svg,
@@ -63,6 +64,7 @@ pub(super) fn page(service: &ServiceView, now: UtcTime) -> Result<Body, Trouble>
         since: service.since.map(|at| (zone.time(at), ago(at, now))),
         because: service.because.join(", "),
         availability: service.official.as_deref().map(percent),
+        bounds: bounds(service),
         target: percent(&service.target),
         budget: budget(service),
         budget_bar: draw::budget_bar(service.budget_left_ms, service.budget_ms),
