@@ -26,11 +26,11 @@ fn outage(from: i64, to: Option<i64>) -> OutageRow {
     }
 }
 
-fn finding(security_version: &str, due: i64) -> FindingRow {
+fn finding(package: &str, security_version: &str, due: i64) -> FindingRow {
     FindingRow {
         agent: agent(1),
         source: "openssl".to_owned(),
-        package: "libssl3".to_owned(),
+        package: package.to_owned(),
         arch: "amd64".to_owned(),
         installed: "3.0.1".to_owned(),
         security_version: security_version.to_owned(),
@@ -94,7 +94,7 @@ fn whole() -> Judgement {
     Judgement {
         through: BlockId(12),
         outages: vec![OutageChange::Put(outage(1_000, None))],
-        findings: vec![finding("3.0.2", 70), finding("3.0.3", 60)],
+        findings: vec![finding("libssl3", "3.0.2", 70), finding("openssl", "3.0.3", 60)],
         energy_hours: vec![hour(0), hour(3_600_000)],
         details: vec![detail(100, "refused"), detail(200, "timed out")],
         reports: vec![
@@ -115,7 +115,10 @@ async fn what_was_judged_reads_back_and_writing_it_twice_changes_nothing() {
         store.commit_judgement(judged.clone()).await.unwrap();
         assert_eq!(store.judged_through().await.unwrap(), BlockId(12));
         assert_eq!(store.outages("shop", UtcTime(0)).await.unwrap(), [outage(1_000, None)]);
-        assert_eq!(store.open_findings().await.unwrap(), [finding("3.0.3", 60), finding("3.0.2", 70)]);
+        assert_eq!(
+            store.open_findings().await.unwrap(),
+            [finding("openssl", "3.0.3", 60), finding("libssl3", "3.0.2", 70)]
+        );
         assert_eq!(store.energy_hours(UtcTime(1)).await.unwrap(), [hour(3_600_000)]);
         assert_eq!(store.energy_hours(UtcTime(0)).await.unwrap(), judged.energy_hours);
         assert_eq!(store.latest_details().await.unwrap(), [detail(200, "timed out")]);
@@ -185,9 +188,9 @@ async fn a_mended_finding_is_closed_and_kept_and_opens_again_as_the_same_row() {
     let write = async |finding: FindingRow| {
         store.commit_judgement(Judgement { findings: vec![finding], ..Judgement::default() }).await.unwrap();
     };
-    let closed = FindingRow { closed_at: Some(UtcTime(80)), ..finding("3.0.2", 70) };
+    let closed = FindingRow { closed_at: Some(UtcTime(80)), ..finding("libssl3", "3.0.2", 70) };
     for state in [FindingState::Installable, FindingState::Held] {
-        write(FindingRow { state, ..finding("3.0.2", 70) }).await;
+        write(FindingRow { state, ..finding("libssl3", "3.0.2", 70) }).await;
         assert_eq!(store.open_findings().await.unwrap()[0].state, state);
         write(closed.clone()).await;
         assert_eq!(store.open_findings().await.unwrap(), []);
@@ -202,4 +205,14 @@ async fn a_record_that_cannot_be_read_is_told_as_damage() {
     let row = "INSERT INTO host_report VALUES (?1, 'facts', 1, x'ffffff')";
     store.write("damage", move |db| Ok(db.execute(row, [agent(1).0])?)).await.unwrap();
     assert!(matches!(store.hosts().await, Err(StoreError::Damaged { what: "what a host told" })));
+}
+
+#[tokio::test]
+async fn a_newer_fix_for_the_same_package_takes_the_place_of_the_older_and_keeps_the_clock() {
+    let (store, _dir) = fresh();
+    let older = Judgement { findings: vec![finding("libssl3", "3.0.2", 60)], ..Judgement::default() };
+    let newer = Judgement { findings: vec![finding("libssl3", "3.0.3", 60)], ..Judgement::default() };
+    store.commit_judgement(older).await.unwrap();
+    store.commit_judgement(newer).await.unwrap();
+    assert_eq!(store.open_findings().await.unwrap(), [finding("libssl3", "3.0.3", 60)]);
 }
