@@ -45,7 +45,7 @@ pub enum AppendError {
     TooLarge {
         /// Its length.
         bytes: usize,
-        /// [`Limits::record_bytes_max`].
+        /// [`Limits::record_bytes_max`](super::Limits::record_bytes_max).
         max: u32,
     },
     /// The buffer is full and the file system has no room to empty it into.
