@@ -15,7 +15,7 @@ impl Example {
     /// Reads `deploy/examples/NAME` beside the crate in `manifest_dir`.
     pub(crate) fn read(manifest_dir: &str, name: &str) -> Self {
         let path = std::path::Path::new(manifest_dir).join("../deploy/examples").join(name);
-        let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let text = std::fs::read_to_string(&path).expect("the example file is there");
         Self { text }
     }
 
