@@ -27,7 +27,7 @@
 //!
 //! Why not bit-packed frames of reference (DESIGN §3 proposed them): per (check, phase) they need a header
 //! that costs more than it saves in a live batch of six results per check, and per block they lose two
-//! bits a value between fast and slow checks. Measured by the `block` example of the benches; figures
+//! bits a value between fast and slow checks. Measured by the program `block` of the benches; figures
 //! in `benches/README.md`.
 //!
 //! Limits: [`BLOCK_BYTES_MAX`] and [`BLOCK_RECORDS_MAX`]; a writer starts the next block, a reader refuses.

@@ -1,5 +1,6 @@
 //! One agent's stream: greeting, plan, then batch after batch into the store.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use peil_proto::block::{self, Block, Item};
@@ -12,11 +13,13 @@ use peil_proto::wire::agent_message::Kind as Hear;
 use peil_proto::wire::collector_message::Kind as Say;
 use peil_proto::wire::{Ack, AgentMessage, Batch, CollectorMessage, Hello, Refusal, RetryAfter, Welcome};
 use tokio::sync::mpsc;
+use tokio::sync::watch::Receiver;
 use tokio::time::timeout;
 use tonic::{Status, Streaming};
 use tracing::{debug, info, warn};
 
 use super::TelemetryService;
+use crate::plans::Plans;
 use crate::presence::Session;
 use crate::store::StoreError;
 use crate::store::blocks::{Appended, NewBlock};
@@ -83,17 +86,15 @@ impl Talk<'_> {
         let wall_ms = self.service.clock.now().0;
         self.say(Say::Welcome(Welcome { acked: acked.0, wall_ms, unacked_bytes_max: UNACKED_BYTES_MAX })).await?;
         let mut plans = self.service.plans.clone();
-        let mut running = hello.plan_version;
+        let mut running = self.plan(&mut plans, &hello.hostname, hello.plan_version).await?;
         loop {
-            let plan = plans.borrow_and_update().for_agent(self.agent, &hello.hostname);
-            if plan.version != running {
-                running = plan.version;
-                self.say(Say::Plan(convert::plan_to_wire(&plan))).await?;
-            }
             let message = tokio::select! {
                 message = messages.message() => message.map_err(|_| "connection lost")?,
                 changed = plans.changed() => match changed {
-                    Ok(()) => continue,
+                    Ok(()) => {
+                        running = self.plan(&mut plans, &hello.hostname, running).await?;
+                        continue;
+                    }
                     Err(_) => return Ok("collector is stopping"),
                 },
                 () = self.session.replaced.cancelled() => return Err("a newer stream of this agent took over, or it was revoked"),
@@ -113,6 +114,16 @@ impl Talk<'_> {
                 Some(Hear::Hello(_)) | None => {}
             }
         }
+    }
+
+    /// Sends the agent its plan when it is not the `running` one; returns the version that then runs. Cutting a
+    /// plan costs more than taking a batch, so this is for the greeting and for changes, never for each message.
+    async fn plan(&self, plans: &mut Receiver<Arc<Plans>>, host: &str, running: u64) -> Result<u64, &'static str> {
+        let plan = plans.borrow_and_update().for_agent(self.agent, host);
+        if plan.version != running {
+            self.say(Say::Plan(convert::plan_to_wire(&plan))).await?;
+        }
+        Ok(plan.version)
     }
 
     async fn take(&self, batch: Batch) -> Result<(), &'static str> {

@@ -192,7 +192,7 @@ fn service_view(scene: &Scene<'_>, name: &str, service: &Service) -> ServiceView
         budget_left_ms,
         counted_down_ms: figure.counted_down_ms,
         unknown_ms: figure.unknown_ms,
-        figure: serde_json::from_str(&output::to_json(&figure, &service.terms.timezone)).unwrap_or_default(),
+        figure: output::to_value(&figure, &service.terms.timezone),
         outages,
         checks: used.values().map(|(no, check)| check_view(scene, *no, check)).collect(),
     }

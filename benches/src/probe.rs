@@ -1,4 +1,4 @@
-//! CPU per probe on this machine: `cargo run --release -p peil-agent --example probe_cost [PROBES]`.
+//! CPU per probe on this machine: `cargo run --release -p peil-benches --bin probe [PROBES]`.
 //!
 //! The server is a process of its own, so all CPU time of this one (user and kernel, resolver threads too) is
 //! the prober's, and the figure holds on a busy machine. Every probe is the whole way: new connection, full TLS

@@ -1,0 +1,228 @@
+//! What a figure costs: the month to date of many services, and building all of it anew from blocks.
+//!
+//! `cargo run --release -p peil-benches --bin figure`
+//!
+//! Evidence is as the running collector keeps it: one track per (check, vantage), every sample of the month
+//! pushed into it. Outages are the target's, so all vantages of a check see them: the case with the most
+//! changes to work through. Folding from blocks is measured on fewer results than a month of 1000 services
+//! has (which would be a billion) and extrapolated; the program says which number is which.
+
+use std::collections::BTreeMap;
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use peil_benches::load::{Lane, Noise};
+use peil_collector::contract::calendar::Month;
+use peil_collector::contract::expr::Expr;
+use peil_collector::contract::terms::Terms;
+use peil_collector::contract::track::Track;
+use peil_collector::contract::{Case, CheckEvidence, Evidence, evaluate_to_date, hold};
+use peil_collector::live::{Changes, Live, Pass};
+use peil_proto::ids::{AgentId, CheckNo};
+use peil_proto::plan::{CheckDef, CheckKind};
+use peil_proto::sample::State;
+use peil_proto::settings::{Document, Mistakes};
+use peil_proto::time::UtcTime;
+use peil_proto::units::Millis;
+
+/// One in so many good samples begins an outage, one in so many bad ones ends it: as in `load.rs`.
+const OUTAGE_EVERY: u64 = 808;
+const OUTAGE_LASTS: u64 = 20;
+const TIMEOUT: Millis = Millis(5_000);
+/// Checks of one agent and results of one block when blocks are folded again.
+const AGENT_CHECKS: u32 = 20;
+const BLOCK_RESULTS: usize = 120;
+
+/// Measures the month to date of many services, and folding it again from blocks
+#[derive(Parser)]
+struct Args {
+    /// Services
+    #[arg(long, default_value_t = 1_000)]
+    services: usize,
+    /// Checks of each service; all must be up
+    #[arg(long, default_value_t = 2)]
+    checks: usize,
+    /// Vantages of each check; two must agree
+    #[arg(long, default_value_t = 3)]
+    vantages: usize,
+    /// Time between samples, s
+    #[arg(long, default_value_t = 15)]
+    interval_s: i64,
+    /// Results that are folded again from blocks
+    #[arg(long, default_value_t = 6_000_000)]
+    refold_results: usize,
+}
+
+fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    let month = Month { year: 2026, month: 10 };
+    let whole = month.span(&Terms::default().timezone);
+    let samples = (args.services * args.checks * args.vantages) as u64 * samples_of(whole.length(), args.interval_s);
+    println!(
+        "{} services × {} checks × {} vantages at {} s: {} results in {:04}-{:02}",
+        args.services, args.checks, args.vantages, args.interval_s, samples, month.year, month.month
+    );
+    for (name, terms) in [("around the clock", Terms::default()), ("office hours, Dutch holidays", office()?)] {
+        let cost = figures(&args, &terms, month);
+        println!("{name}:\n{cost}");
+    }
+    let refold = refold(&args);
+    let ns = nanos_each(refold, args.refold_results as u64);
+    println!(
+        "folding {} results from blocks of {BLOCK_RESULTS}: {:.2} s, {ns:.1} ns each (measured; reading them from the \
+         disk is not in it)\n\
+         a month of these services from blocks: {:.0} s on one core (extrapolated from the line above)",
+        args.refold_results,
+        refold.as_secs_f64(),
+        ns * seconds_per_nano(samples)
+    );
+    Ok(())
+}
+
+/// Totals over all services.
+#[derive(Default)]
+struct Cost {
+    services: u64,
+    samples: u64,
+    fold: Duration,
+    /// Cloning the tracks into a case, as the running collector does at each snapshot.
+    gather: Duration,
+    evaluate: Duration,
+    slowest: Duration,
+    outages: usize,
+}
+
+impl std::fmt::Display for Cost {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let each = |time: Duration| nanos_each(time, self.services) / 1e6;
+        writeln!(f, "  push of a sample      {:>9.1} ns", nanos_each(self.fold, self.samples))?;
+        writeln!(f, "  gather evidence       {:>9.4} ms per service", each(self.gather))?;
+        writeln!(
+            f,
+            "  evaluate to date      {:>9.4} ms per service ({:.4} ms at most), {:.1} outages each",
+            each(self.evaluate),
+            self.slowest.as_secs_f64() * 1e3,
+            count(self.outages as u64) / count(self.services)
+        )?;
+        write!(f, "  all services          {:>9.1} ms", (self.gather + self.evaluate).as_secs_f64() * 1e3)
+    }
+}
+
+/// Builds one service after the other, so that memory stays small, and adds up what each costs.
+fn figures(args: &Args, terms: &Terms, month: Month) -> Cost {
+    let whole = month.span(&terms.timezone);
+    let now = whole.to.plus(Millis(-1));
+    let names: Vec<_> = (0..args.checks).map(|check| format!("check{check}")).collect();
+    let expression = Expr::All(names.iter().cloned().map(Expr::Check).collect());
+    let mut cost = Cost::default();
+    for service in 0..args.services {
+        let started = Instant::now();
+        let tracks: Vec<Vec<Track>> = (0..args.checks)
+            .map(|check| tracks(args, (service * args.checks + check) as u64, whole.from, now))
+            .collect();
+        cost.fold += started.elapsed();
+        let started = Instant::now();
+        let case = case(args, terms, month, &expression, &names, &tracks);
+        cost.gather += started.elapsed();
+        let started = Instant::now();
+        let figure = black_box(evaluate_to_date(&case, now)).figure;
+        let spent = started.elapsed();
+        cost.evaluate += spent;
+        cost.slowest = cost.slowest.max(spent);
+        cost.outages += figure.outages.len();
+        cost.services += 1;
+        cost.samples += (args.checks * args.vantages) as u64 * samples_of(whole.length(), args.interval_s);
+    }
+    cost
+}
+
+/// A month of one check as its vantages see it, a few seconds apart from each other.
+fn tracks(args: &Args, seed: u64, from: UtcTime, now: UtcTime) -> Vec<Track> {
+    let interval = Millis(args.interval_s * 1_000);
+    let apart = Millis(interval.0 / i64::try_from(args.vantages.max(1)).unwrap_or(1));
+    let mut tracks = vec![Track::new(hold(interval, TIMEOUT)); args.vantages];
+    let (mut noise, mut state, mut at) = (Noise::new(seed), State::Up, from);
+    while at < now {
+        state = match state {
+            State::Up if noise.once_in(OUTAGE_EVERY) => State::Down,
+            State::Down if noise.once_in(OUTAGE_LASTS) => State::Up,
+            unchanged => unchanged,
+        };
+        let mut due = at;
+        for track in &mut tracks {
+            track.push(due, state);
+            due = due.plus(apart);
+        }
+        at = at.plus(interval);
+    }
+    tracks
+}
+
+fn case(args: &Args, terms: &Terms, month: Month, service: &Expr, names: &[String], tracks: &[Vec<Track>]) -> Case {
+    let evidence = |tracks: &Vec<Track>| CheckEvidence {
+        interval: Millis(args.interval_s * 1_000),
+        timeout: TIMEOUT,
+        quorum: args.vantages.min(2),
+        vantages: tracks
+            .iter()
+            .enumerate()
+            .map(|(at, track)| (at.to_string(), Evidence::Track(track.clone())))
+            .collect(),
+    };
+    let checks: BTreeMap<_, _> = names.iter().cloned().zip(tracks.iter().map(evidence)).collect();
+    Case { month, terms: terms.clone(), service: service.clone(), checks, exclusions: Vec::new() }
+}
+
+/// A contract as it stands in a settings file.
+const OFFICE: &str = r#"
+window = [{ days = ["mon", "tue", "wed", "thu", "fri"], from = "08:00", to = "18:00" }]
+holidays = { country = "nl", good_friday = true, liberation_day = "lustrum", also = ["2026-10-05"] }
+"#;
+
+fn office() -> anyhow::Result<Terms> {
+    let mistakes = Mistakes::new("office");
+    let mut fields = Document::toml(OFFICE, &mistakes).fields(&mistakes);
+    let terms = Terms::read(&mut fields);
+    fields.finish();
+    Ok(mistakes.into_result(terms)?)
+}
+
+/// Folds blocks as they stand in the store: agents with 20 checks, 120 results a block.
+fn refold(args: &Args) -> Duration {
+    let numbers: Vec<_> = (1..=AGENT_CHECKS).map(CheckNo).collect();
+    let kind = CheckKind::Tcp { address: "localhost:9".to_owned() };
+    let check = |no: &CheckNo| {
+        let def =
+            CheckDef { no: *no, name: no.to_string(), interval_ms: 15_000, timeout_ms: 5_000, kind: kind.clone() };
+        (*no, def)
+    };
+    let mut live = Live::new(numbers.iter().map(check).collect());
+    let until = UtcTime(1_790_000_000_000);
+    let interval = Millis(args.interval_s * 1_000);
+    let lane = Lane::encode(3, numbers.clone(), until, interval, BLOCK_RESULTS, args.refold_results / BLOCK_RESULTS);
+    let mut changes = Changes::default();
+    let started = Instant::now();
+    let folded =
+        lane.blocks.iter().filter(|block| live.absorb(AgentId([1; 16]), block, 0, Pass::Again, &mut changes).is_ok());
+    assert_eq!(folded.count(), lane.blocks.len(), "every block reads back");
+    assert!(changes.late.is_empty(), "in order of time");
+    started.elapsed()
+}
+
+fn samples_of(span: Millis, interval_s: i64) -> u64 {
+    u64::try_from(span.0 / (interval_s.max(1) * 1_000)).unwrap_or(0)
+}
+
+fn nanos_each(time: Duration, of: u64) -> f64 {
+    time.as_secs_f64() * 1e9 / count(of)
+}
+
+fn seconds_per_nano(of: u64) -> f64 {
+    count(of) / 1e9
+}
+
+#[expect(clippy::cast_precision_loss, reason = "for printing")]
+fn count(of: u64) -> f64 {
+    of.max(1) as f64
+}
