@@ -92,6 +92,8 @@ pub async fn run(config: Config, clock: WallClock, stop: CancellationToken) -> a
 
     stop.cancelled().await;
     info!("stopping");
+    // From here on nothing comes due; handing over takes a while longer.
+    let probed_until = clock.now();
     probing.cancel();
     finish(&probers, config.grace, "probes").await;
     telling.cancel();
@@ -99,7 +101,7 @@ pub async fn run(config: Config, clock: WallClock, stop: CancellationToken) -> a
     recorder.sync().await;
     handing_over.cancel();
     finish(&uplinks, config.grace, "uplink").await;
-    note_alive(state_dir, clock.now());
+    note_alive(state_dir, probed_until);
     drop(recorder);
     if tokio::time::timeout(config.grace.to_duration(), spool_thread.join()).await.is_err() {
         warn!("the spool did not close in time; what is synced is safe");
@@ -114,7 +116,7 @@ async fn finish(tasks: &TaskTracker, grace: Millis, what: &str) {
     }
 }
 
-/// The moment this agent was last known to run, so that the next start can tell how long nobody looked.
+/// The moment until which this agent is known to have probed, so that the next start can tell how long nobody looked.
 const ALIVE: &str = "alive";
 
 fn note_alive(state_dir: &Path, now: UtcTime) {

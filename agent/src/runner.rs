@@ -8,7 +8,7 @@
 //! A failure, and any change of outcome, is urgent: it is synced and sent at once, with a
 //! [`ProbeDetail`] when the outcome or the certificate changed. Routine successes wait for their batch.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -68,7 +68,8 @@ pub struct Runner {
     clock: WallClock,
     tally: Arc<Tally>,
     started: Instant,
-    in_flight: HashSet<CheckNo>,
+    /// Checks being probed, with the tick they are probed for.
+    in_flight: HashMap<CheckNo, UtcTime>,
     seen: HashMap<CheckNo, Seen>,
     probes: JoinSet<Done>,
 }
@@ -87,7 +88,7 @@ impl Runner {
             clock,
             tally,
             started: Instant::now(),
-            in_flight: HashSet::new(),
+            in_flight: HashMap::new(),
             seen: HashMap::new(),
             probes: JoinSet::new(),
         }
@@ -146,7 +147,7 @@ impl Runner {
             if !checks.contains_key(&no) {
                 continue;
             }
-            if self.in_flight.contains(&no) {
+            if self.in_flight.contains_key(&no) {
                 self.not_run(no, due.scheduled_at, NotRun::Overrun).await;
             } else if !self.policy.allows(&due.check) {
                 self.not_run(no, due.scheduled_at, NotRun::Policy).await;
@@ -158,7 +159,7 @@ impl Runner {
 
     fn start(&mut self, due: Due) {
         let check = due.check.clone();
-        self.in_flight.insert(check.no);
+        self.in_flight.insert(check.no, due.scheduled_at);
         let tick = self.started + due.mono_due.to_duration();
         let (permits, context, tally) = (self.permits.clone(), self.context.clone(), self.tally.clone());
         self.probes.spawn(async move {
@@ -231,9 +232,8 @@ impl Runner {
             }
         }
         self.probes.abort_all();
-        let at = self.clock.now();
-        for check in std::mem::take(&mut self.in_flight) {
-            self.not_run(check, at, NotRun::Shutdown).await;
+        for (check, scheduled_at) in std::mem::take(&mut self.in_flight) {
+            self.not_run(check, scheduled_at, NotRun::Shutdown).await;
         }
     }
 }
@@ -274,5 +274,65 @@ fn in_words(observation: &Observation) -> String {
             None => format!("{}: {}", failure.kind, failure.text),
         },
         None => "up".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::spool::{Limits, Spool};
+    use peil_proto::block::Item;
+    use peil_proto::convert;
+    use peil_proto::ids::Seq;
+    use peil_proto::plan::CheckKind;
+
+    #[tokio::test]
+    async fn a_probe_cut_off_by_the_end_leaves_its_own_tick() {
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let kind = CheckKind::Http {
+            url: format!("http://{}/", silent.local_addr().unwrap()),
+            status: Vec::new(),
+            contains: None,
+            ca_file: None,
+            cert_days_min: None,
+        };
+        let check = CheckDef { no: CheckNo(3), name: "slow".into(), interval_ms: 1_000, timeout_ms: 60_000, kind };
+        let plan = Arc::new(Plan { version: 1, checks: vec![check] });
+        let policy = Config::parse("c", "collector = 'https://localhost:1'").unwrap().policy;
+
+        let dir = tempfile::tempdir().unwrap();
+        let (spool, _) = Spool::open(dir.path(), "machine", Limits::default()).unwrap();
+        let (recorder, spool_thread) = Recorder::start(spool, WallClock::System).unwrap();
+        let (_plans, plans) = watch::channel(plan);
+        let runner =
+            Runner::new(AgentId([1; 16]), policy, recorder.clone(), WallClock::System, Arc::new(Tally::default()));
+        let stop = CancellationToken::new();
+        let stopper = stop.clone();
+        let called = tokio::task::spawn_blocking(move || {
+            // Held open, so that the probe waits for an answer that never comes.
+            let connection = silent.accept().unwrap();
+            let at = WallClock::System.now();
+            stopper.cancel();
+            (connection, at)
+        });
+        runner.run(plans, stop).await;
+        let (_connection, called_at) = called.await.unwrap();
+
+        recorder.sync().await;
+        let records = recorder.read_after(Seq(0), 1_000, 1 << 20).await;
+        let samples: Vec<_> = records
+            .iter()
+            .filter_map(|(_, record)| match convert::to_item(record) {
+                Ok(Item::Sample(sample)) => Some((sample.outcome, sample.scheduled_at)),
+                _ => None,
+            })
+            .collect();
+        let [(Outcome::NotRun(NotRun::Shutdown), scheduled_at)] = samples[..] else { panic!("{samples:?}") };
+        assert!(scheduled_at <= called_at, "the tick of {called_at} is told as one of {scheduled_at}");
+        drop(recorder);
+        spool_thread.join().await;
     }
 }

@@ -287,7 +287,10 @@ fn read_checks(tables: Vec<Fields<'_>>) -> BTreeMap<String, Check> {
     for mut fields in tables {
         let name = read_name(&mut fields, &mut taken);
         let interval_ms = read_ms(&mut fields, "interval_s", 1..=86_400, 60);
-        let timeout_ms = read_ms(&mut fields, "timeout_s", 1..=600, 10);
+        let timeout_ms = match fields.peek("timeout_s") {
+            Some(_) => read_ms(&mut fields, "timeout_s", 1..=600, 10),
+            None => default_timeout_ms(interval_ms),
+        };
         let quorum = usize::try_from(fields.int_or("quorum", 1..=100, 1)).unwrap_or(1);
         let agents = match fields.peek("agents") {
             Some(_) => fields.strings("agents"),
@@ -304,6 +307,12 @@ fn read_checks(tables: Vec<Fields<'_>>) -> BTreeMap<String, Check> {
         fields.finish();
     }
     checks
+}
+
+/// Ten seconds; half the interval where that would not fit, so that a short rhythm needs no second key.
+fn default_timeout_ms(interval_ms: u32) -> u32 {
+    const STANDARD: u32 = 10_000;
+    if interval_ms > STANDARD { STANDARD } else { interval_ms / 2 }
 }
 
 fn read_ms(fields: &mut Fields<'_>, key: &str, range: std::ops::RangeInclusive<i64>, default: i64) -> u32 {
@@ -444,6 +453,17 @@ url = "http://127.0.0.1:9999/hook"
         ] {
             assert!(all.contains(part), "{part} is missing in {all}");
         }
+    }
+
+    #[test]
+    fn a_short_interval_is_enough_to_say() {
+        for (interval_s, timeout_ms) in [(1, 500), (2, 1_000), (10, 5_000), (11, 10_000), (60, 10_000)] {
+            let text = format!("[[check]]\nname = 'c'\nkind = 'tcp'\naddress = 'h:1'\ninterval_s = {interval_s}\n");
+            let config = Config::parse("c", &text).expect("valid");
+            assert_eq!(config.checks["c"].def.timeout_ms, timeout_ms, "every {interval_s} s");
+        }
+        let text = "[[check]]\nname = 'c'\nkind = 'tcp'\naddress = 'h:1'\ninterval_s = 1\ntimeout_s = 1\n";
+        assert!(Config::parse("c", text).expect_err("too long").to_string().contains("below the interval"));
     }
 
     #[test]

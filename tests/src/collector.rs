@@ -1,0 +1,150 @@
+//! A real `peil-collector`: its directory, its ports, its process.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, ensure};
+
+use crate::api::Api;
+use crate::directory::Directory;
+use crate::eventually;
+use crate::http;
+use crate::port::Port;
+use crate::process::Process;
+use crate::programs::{self, Answer};
+
+/// Runs until dropped; survives being stopped, killed and started again.
+pub struct Collector {
+    directory: Directory,
+    config: PathBuf,
+    agents: Port,
+    web: Port,
+    process: Option<Process>,
+    password: String,
+    api: Api,
+}
+
+impl Collector {
+    /// Starts one. `settings` is what stands in `collector.toml` beside its directory and addresses.
+    ///
+    /// # Errors
+    /// When it does not start, with what it said.
+    pub async fn start(settings: &str) -> anyhow::Result<Self> {
+        let directory = Directory::new("collector")?;
+        let (agents, web) = (Port::reserve()?, Port::reserve()?);
+        let head = format!(
+            "data_dir = {:?}\n[listen]\nagents = \"{}\"\nweb = \"{}\"\n",
+            directory.path().join("data"),
+            agents.address(),
+            web.address()
+        );
+        let config = directory.write("collector.toml", &format!("{head}{settings}"))?;
+        let base = format!("https://{}", web.address());
+        let nobody = Api::new(http::client(None)?, base.clone(), String::new());
+        let mut collector =
+            Self { directory, config, agents, web, process: None, password: String::new(), api: nobody };
+        collector.run().await?;
+        let out = collector.process.as_ref().map(Process::out).unwrap_or_default();
+        let line =
+            out.iter().find(|line| line.contains("with the password")).context("no password at the first run")?;
+        collector.password = line.split_whitespace().last().unwrap_or_default().to_owned();
+        let token = collector.command(&["api-token", "create", "--label", "test"])?.good()?;
+        let client = http::client(Some(&collector.authority()))?;
+        collector.api = Api::new(client, base, token.trim().to_owned());
+        Ok(collector)
+    }
+
+    async fn run(&mut self) -> anyhow::Result<()> {
+        ensure!(self.process.is_none(), "the collector runs already");
+        let config = self.config.to_string_lossy();
+        let mut process = Process::start("collector", &programs::collector()?, &["run", "--config", &config])?;
+        let listening = format!("listening agents={} web={}", self.agents.address(), self.web.address());
+        eventually("the collector listens", async || match process.check_running() {
+            Ok(()) => process.out().into_iter().find(|line| *line == listening).map(|_| Ok(())).context("not yet"),
+            ended => Ok(ended),
+        })
+        .await??;
+        self.process = Some(process);
+        Ok(())
+    }
+
+    /// Starts it again after [`Collector::stop`] or [`Collector::kill9`].
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn restart(&mut self) -> anyhow::Result<()> {
+        self.run().await
+    }
+
+    /// SIGTERM; it must end with status 0.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn stop(&mut self) -> anyhow::Result<()> {
+        self.process.take().context("the collector does not run")?.stop().await.map(|_| ())
+    }
+
+    /// SIGKILL.
+    ///
+    /// # Errors
+    /// When there is nothing to kill.
+    pub fn kill9(&mut self) -> anyhow::Result<()> {
+        self.process.take().context("the collector does not run")?.kill9()
+    }
+
+    /// Runs one of the other commands on the same settings.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn command(&self, args: &[&str]) -> anyhow::Result<Answer> {
+        let config = self.config.to_string_lossy();
+        programs::run(&programs::collector()?, args.iter().copied().chain(["--config", &config]))
+    }
+
+    /// A fresh enrolment token.
+    ///
+    /// # Errors
+    /// When none is made.
+    pub fn token(&self) -> anyhow::Result<String> {
+        Ok(self.command(&["token", "create"])?.good()?.trim().to_owned())
+    }
+
+    /// As programs see it.
+    pub fn api(&self) -> &Api {
+        &self.api
+    }
+
+    /// The admin's password, shown at the first run.
+    pub fn password(&self) -> &str {
+        &self.password
+    }
+
+    /// `https://localhost:port` for agents.
+    pub fn url(&self) -> String {
+        format!("https://localhost:{}", self.agents.address().port())
+    }
+
+    /// Directory of its keys.
+    pub fn pki(&self) -> PathBuf {
+        self.directory.path().join("data/pki")
+    }
+
+    /// Certificate of its authority, PEM.
+    pub fn authority(&self) -> PathBuf {
+        self.pki().join("ca.pem")
+    }
+
+    /// The store's file.
+    pub fn database(&self) -> PathBuf {
+        self.directory.path().join("data/peil.db")
+    }
+
+    /// What it logged since it was started last.
+    pub fn log(&self) -> Vec<String> {
+        self.process.as_ref().map(Process::err).unwrap_or_default()
+    }
+
+    /// Its settings file.
+    pub fn config(&self) -> &Path {
+        &self.config
+    }
+}
