@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::config::Config;
 use crate::identity::Identity;
@@ -160,7 +160,11 @@ async fn tell_patch_level(
                 before.is_some_and(|(seen, at)| seen.is_some() && seen == fingerprint && now.since(at) < Millis::DAY);
             (!unchanged).then(|| (patch::scan(&root, now).to_record(now), fingerprint))
         });
-        if let Ok(Some((report, fingerprint))) = scanned.await {
+        let scanned = scanned.await.unwrap_or_else(|failed| {
+            error!(%failed, "the scan of the patch level failed within the agent; the level will show as stale");
+            None
+        });
+        if let Some((report, fingerprint)) = scanned {
             info!(
                 installed = report.installed,
                 pending = report.pending,

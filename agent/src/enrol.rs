@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use peil_proto::time::WallClock;
 use peil_proto::token::Token;
 use peil_proto::wire::enrolment_client::EnrolmentClient;
@@ -43,6 +44,8 @@ pub async fn enrol(
         Err(cause) if again => tracing::warn!(%cause, "replacing an identity that cannot be used"),
         Err(cause) => return Err(cause.into()),
     }
+    // Before the token is spent: it works once.
+    prove_writable(state_dir)?;
     let (key, csr) = identity::prepare()?;
     let config = Arc::new(identity::enrol_client_config(token.authority, clock)?);
     let channel = connect::connect(collector, config, Timeouts::default()).await?;
@@ -50,8 +53,15 @@ pub async fn enrol(
     let answer = EnrolmentClient::new(channel).enrol(request).await;
     let given =
         answer.map_err(|status| anyhow::anyhow!("the collector refused to enrol this host: {}", status.message()))?;
-    std::fs::create_dir_all(state_dir)?;
     keep(&dir, key, given.into_inner(), collector, clock)
+}
+
+/// Makes the state directory and writes in it.
+fn prove_writable(state_dir: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(state_dir).with_context(|| format!("cannot make {}", state_dir.display()))?;
+    let mark = state_dir.join("enrolling");
+    let written = std::fs::write(&mark, b"").and_then(|()| std::fs::remove_file(&mark));
+    written.with_context(|| format!("cannot write in {}; enrol as the user the agent runs as", state_dir.display()))
 }
 
 /// Asks for the next certificate over a connection that the present one opened.
@@ -77,4 +87,22 @@ fn keep(
     let certificate = CertificateDer::from(given.certificate);
     let authority = CertificateDer::from(given.authority);
     Ok(Identity::save(dir, key, certificate, authority, meta, now)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use peil_proto::token::CaFingerprint;
+
+    #[tokio::test]
+    async fn a_host_that_cannot_keep_its_identity_does_not_spend_the_token() {
+        let dir = tempfile::tempdir().expect("directory");
+        let in_the_way = dir.path().join("state");
+        std::fs::write(&in_the_way, "a file").expect("written");
+        let token = Token::make([7; 20], CaFingerprint([9; 32])).reveal();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let collector = format!("https://{}", listener.local_addr().expect("an address"));
+        let error = enrol(&collector, &token, "host", &in_the_way, true, &WallClock::System).await.expect_err("cannot");
+        assert!(error.to_string().starts_with("cannot make"), "{error:#}");
+    }
 }

@@ -26,7 +26,9 @@ pub fn facts(root: &Path) -> HostFacts {
 pub fn machine_id(root: &Path) -> String {
     ["etc/machine-id", "var/lib/dbus/machine-id"]
         .iter()
-        .find_map(|file| first_line(&root.join(file)))
+        .filter_map(|file| first_line(&root.join(file)))
+        // systemd's word in an image that has not been started yet: the same on every clone of it.
+        .find(|id| !id.is_empty() && id != "uninitialized")
         .unwrap_or_default()
 }
 
@@ -45,14 +47,14 @@ fn memory_bytes(root: &Path) -> Option<u64> {
     let text = std::fs::read_to_string(root.join("proc/meminfo")).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     let kib: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
-    Some(kib * 1_024)
+    Some(kib.saturating_mul(1_024))
 }
 
 /// Resident memory of this process, bytes; 0 when `/proc` does not tell.
 pub fn rss_bytes() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
-    line.trim().trim_end_matches("kB").trim().parse::<u64>().map_or(0, |kib| kib * 1_024)
+    line.trim().trim_end_matches("kB").trim().parse::<u64>().map_or(0, |kib| kib.saturating_mul(1_024))
 }
 
 /// Time this host was suspended since boot: `CLOCK_BOOTTIME` − `CLOCK_MONOTONIC`.
@@ -96,6 +98,19 @@ mod tests {
         let facts = facts(root.path());
         assert_eq!((facts.os.as_str(), facts.memory_bytes), ("Test OS 1", 1 << 20));
         assert_eq!(machine_id(root.path()), "abc");
+    }
+
+    #[test]
+    fn an_image_that_was_never_started_has_no_machine_id_of_its_own() {
+        let root = tempfile::tempdir().expect("directory");
+        std::fs::create_dir_all(root.path().join("etc")).expect("made");
+        std::fs::create_dir_all(root.path().join("var/lib/dbus")).expect("made");
+        for nothing in ["", "uninitialized\n"] {
+            std::fs::write(root.path().join("etc/machine-id"), nothing).expect("written");
+            assert_eq!(machine_id(root.path()), "");
+        }
+        std::fs::write(root.path().join("var/lib/dbus/machine-id"), "def\n").expect("written");
+        assert_eq!(machine_id(root.path()), "def");
     }
 
     #[test]

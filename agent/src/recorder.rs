@@ -5,7 +5,8 @@
 //! is published to the uplink. When the disk fails, records wait in memory (at most [`HELD_MAX`]; then
 //! the oldest go and a gap says so) and the thread keeps trying: probing never stops for a disk.
 //!
-//! What the spool lost (damage found at start, segments dropped when full) becomes [`Record::Gap`].
+//! What the spool lost (damage found at start, segments dropped when full) becomes [`Record::Gap`], and so does a
+//! record too large for the spool: it is dropped, for it would hold up everything behind it for ever.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -18,7 +19,10 @@ use peil_proto::time::{UtcTime, WallClock};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, info, warn};
 
-use crate::spool::{SeqRange, Spool};
+use crate::spool::{AppendError, SeqRange, Spool};
+
+#[cfg(test)]
+mod tests;
 
 /// Records between probes and the spool thread. When full, `record` waits: the disk is the brake.
 const QUEUE: usize = 4_096;
@@ -77,13 +81,15 @@ impl Recorder {
     /// Starts the thread that owns `spool`.
     ///
     /// # Errors
-    /// When the operating system has no thread to give.
+    /// When the operating system has no thread or no timer to give.
     pub fn start(spool: Spool, clock: WallClock) -> std::io::Result<(Self, SpoolThread)> {
         let (commands, inbox) = mpsc::channel(QUEUE);
         let epoch = spool.epoch();
         let (publish, state) = watch::channel(SpoolState::default());
         let keeper = Keeper::new(spool, clock, publish);
-        let thread = std::thread::Builder::new().name("spool".into()).spawn(move || keeper.run(inbox))?;
+        // The thread is the spool's alone, so waiting on it blocks nobody.
+        let timer = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+        let thread = std::thread::Builder::new().name("spool".into()).spawn(move || keeper.run(inbox, &timer))?;
         Ok((Self { commands, state, epoch }, SpoolThread(thread)))
     }
 
@@ -155,20 +161,15 @@ impl Keeper {
         }
     }
 
-    fn run(mut self, mut inbox: mpsc::Receiver<Command>) {
+    fn run(mut self, mut inbox: mpsc::Receiver<Command>, timer: &tokio::runtime::Runtime) {
         let now = self.clock.now();
         for range in self.spool.take_dropped() {
             warn!(from = %range.first, to = %range.last, "records on disk are damaged or gone");
             self.gap(range, GapReason::SpoolDamaged, now);
         }
-        // A thread of its own, so the waiting below blocks nobody.
-        let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_time().build() else {
-            error!("no runtime for the spool thread: nothing can be recorded");
-            return;
-        };
         loop {
             let deadline = self.next_deadline();
-            let received = runtime.block_on(async {
+            let received = timer.block_on(async {
                 match deadline {
                     None => Some(inbox.recv().await),
                     Some(at) => tokio::time::timeout_at(at.into(), inbox.recv()).await.ok(),
@@ -188,7 +189,11 @@ impl Keeper {
         }
         self.retry_at = None;
         self.sync();
-        info!(last = %self.state.durable, "spool closed");
+        if self.state.degraded {
+            error!(held = self.held.len(), last = %self.state.durable, "spool closed while the disk refuses; what was held in memory is lost");
+        } else {
+            info!(last = %self.state.durable, "spool closed");
+        }
     }
 
     fn next_deadline(&self) -> Option<Instant> {
@@ -240,6 +245,7 @@ impl Keeper {
         if self.held.is_empty() && self.retry_at.is_none() {
             match self.spool.append(&record) {
                 Ok(seq) => return self.appended(seq, urgent),
+                Err(error @ AppendError::TooLarge { .. }) => return self.drop_one(&error),
                 Err(error) => self.degrade(&error),
             }
         }
@@ -249,6 +255,14 @@ impl Keeper {
             let (since, count) = self.spilled.unwrap_or((self.clock.now(), 0));
             self.spilled = Some((since, count + 1));
         }
+    }
+
+    /// A record that can never be taken. A gap is small enough for any spool.
+    fn drop_one(&mut self, cause: &AppendError) {
+        error!(%cause, "a record is too large for the spool and is dropped");
+        let now = self.clock.now();
+        let gap = Gap { from: now, to: now, reason: GapReason::SpoolFull, check: None, records_lost: 1 };
+        self.append(convert::to_spool(&Record::Gap(gap)), true);
     }
 
     fn appended(&mut self, seq: Seq, urgent: bool) {
@@ -265,6 +279,10 @@ impl Keeper {
                     let urgent = *urgent;
                     self.held.pop_front();
                     self.appended(seq, urgent);
+                }
+                Err(error @ AppendError::TooLarge { .. }) => {
+                    self.held.pop_front();
+                    self.drop_one(&error);
                 }
                 Err(error) => return self.degrade(&error),
             }
@@ -321,47 +339,5 @@ impl std::fmt::Display for Chain<'_> {
             cause = error.source();
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::spool::Limits;
-    use peil_proto::record::Vitals;
-
-    fn vitals(at: i64) -> Record {
-        Record::Vitals(Vitals { at: UtcTime(at), ..Vitals::default() })
-    }
-
-    #[tokio::test]
-    async fn an_urgent_record_is_durable_and_announced_at_once() {
-        let dir = tempfile::tempdir().expect("directory");
-        let (spool, _) = Spool::open(dir.path(), "machine", Limits::default()).expect("opens");
-        let (recorder, thread) = Recorder::start(spool, WallClock::manual(UtcTime(0))).expect("starts");
-        let mut state = recorder.state();
-        recorder.record(&vitals(1), false).await;
-        recorder.record(&vitals(2), true).await;
-        state.wait_for(|state| state.urgent == Seq(2)).await.expect("published");
-        assert_eq!(recorder.read_after(Seq(0), 10, 1 << 20).await.len(), 2);
-        recorder.release(Seq(1)).await;
-        state.wait_for(|state| state.acked == Seq(1)).await.expect("published");
-        drop(recorder);
-        drop(state);
-        thread.join().await;
-    }
-
-    #[tokio::test]
-    async fn records_survive_a_restart_and_keep_their_numbers() {
-        let dir = tempfile::tempdir().expect("directory");
-        for round in 0..3_u64 {
-            let (spool, _) = Spool::open(dir.path(), "machine", Limits::default()).expect("opens");
-            assert_eq!(spool.last(), Seq(round));
-            let (recorder, thread) = Recorder::start(spool, WallClock::manual(UtcTime(0))).expect("starts");
-            recorder.record(&vitals(1), false).await;
-            recorder.sync().await;
-            drop(recorder);
-            thread.join().await;
-        }
     }
 }

@@ -1,7 +1,8 @@
 //! Takes due checks, holds permits and deadlines, and stamps what came of each into a sample.
 //!
-//! Every due tick leaves exactly one record: the probe's outcome, or `not_run` with its reason (the
-//! previous run still going, no free slot before the deadline, policy, shutdown). At most
+//! Every due tick leaves exactly one record under its own time: the probe's outcome, or `not_run` with its
+//! reason (the previous run still going, no free slot before the deadline, policy, shutdown), or a place in a Gap
+//! that names the check. A probe that panics leaves `local_resource`: it says nothing about the target. At most
 //! `policy.in_flight_max` probes run at once; the wait for a slot is the sample's `delay`, kept apart
 //! from the phases, so a busy agent never measures itself.
 //!
@@ -14,16 +15,16 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use peil_proto::ids::{AgentId, CheckNo};
-use peil_proto::plan::{CheckDef, Plan};
+use peil_proto::plan::Plan;
 use peil_proto::record::{Certificate, Gap, ProbeDetail, Record};
-use peil_proto::sample::{GapReason, NotRun, Outcome, Phases, Sample, State};
+use peil_proto::sample::{FailureKind, GapReason, NotRun, Outcome, Phases, Sample, State};
 use peil_proto::time::{UtcTime, WallClock};
 use peil_proto::units::Millis;
 use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info};
+use tracing::{debug, error, info};
 
 use crate::config::Policy;
 use crate::host;
@@ -33,6 +34,8 @@ use crate::schedule::{Due, Now, Schedule, TakeDue};
 
 /// A start later than this after the tick counts as late in the vitals.
 const LATE: Millis = Millis::SECOND;
+/// Probes that end within this time of a stop still count; the rest are marked. Shorter than the shortest grace time.
+const STOP_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Ticks since the last vitals.
 #[derive(Debug, Default)]
@@ -49,6 +52,13 @@ pub struct Tally {
 struct Done {
     sample: Sample,
     observation: Option<Observation>,
+}
+
+/// A tick whose probe is under way.
+#[derive(Clone, Copy)]
+struct InFlight {
+    task: Id,
+    scheduled_at: UtcTime,
 }
 
 /// What was last seen of a check, to know a change.
@@ -68,8 +78,7 @@ pub struct Runner {
     clock: WallClock,
     tally: Arc<Tally>,
     started: Instant,
-    /// Checks being probed, with the tick they are probed for.
-    in_flight: HashMap<CheckNo, UtcTime>,
+    in_flight: HashMap<CheckNo, InFlight>,
     seen: HashMap<CheckNo, Seen>,
     probes: JoinSet<Done>,
 }
@@ -98,7 +107,6 @@ impl Runner {
     pub async fn run(mut self, mut plans: watch::Receiver<Arc<Plan>>, stop: CancellationToken) {
         let mut plan = plans.borrow_and_update().clone();
         let mut schedule = Schedule::new(self.agent, &plan, self.now());
-        let mut checks = by_number(&plan);
         loop {
             let wake = schedule.next_wake().map(|mono| self.started + mono.to_duration());
             tokio::select! {
@@ -110,43 +118,29 @@ impl Runner {
                     }
                     plan = plans.borrow_and_update().clone();
                     let taken = schedule.replace(&plan, self.now());
-                    self.take(taken, &checks).await;
-                    checks = by_number(&plan);
-                    self.seen.retain(|no, _| checks.contains_key(no));
+                    self.take(taken).await;
+                    self.seen.retain(|no, _| plan.checks.iter().any(|check| check.no == *no));
                     info!(version = plan.version, checks = plan.checks.len(), "plan in force");
                 }
-                Some(done) = self.probes.join_next() => {
-                    if let Ok(done) = done {
-                        self.finish(done).await;
-                    }
+                Some(joined) = self.probes.join_next() => self.joined(joined).await,
+                () = sleep_until(wake) => {
+                    let taken = schedule.take_due(self.now());
+                    self.take(taken).await;
                 }
-                () = sleep_until(wake) => self.start_due(&mut schedule, &checks).await,
             }
         }
-        self.stop().await;
+        self.stop(schedule).await;
     }
 
     fn now(&self) -> Now {
         Now { wall: self.clock.now(), mono: Millis::from(self.started.elapsed()), suspended: host::suspended() }
     }
 
-    async fn start_due(&mut self, schedule: &mut Schedule, checks: &HashMap<CheckNo, Arc<CheckDef>>) {
-        let taken = schedule.take_due(self.now());
-        self.take(taken, checks).await;
-    }
-
-    async fn take(&mut self, taken: TakeDue, checks: &HashMap<CheckNo, Arc<CheckDef>>) {
-        for missed in taken.missed {
-            let reason = if missed.reason == NotRun::Suspended { GapReason::Suspended } else { GapReason::Stalled };
-            let gap = Gap { from: missed.from, to: missed.to, reason, check: Some(missed.check.no), records_lost: 0 };
-            self.recorder.record(&Record::Gap(gap), true).await;
-        }
+    async fn take(&mut self, taken: TakeDue) {
+        self.tell_missed(&taken).await;
         for due in taken.due {
             self.tally.due.fetch_add(1, Ordering::Relaxed);
             let no = due.check.no;
-            if !checks.contains_key(&no) {
-                continue;
-            }
             if self.in_flight.contains_key(&no) {
                 self.not_run(no, due.scheduled_at, NotRun::Overrun).await;
             } else if !self.policy.allows(&due.check) {
@@ -157,12 +151,20 @@ impl Runner {
         }
     }
 
+    async fn tell_missed(&self, taken: &TakeDue) {
+        for missed in &taken.missed {
+            let reason = if missed.reason == NotRun::Suspended { GapReason::Suspended } else { GapReason::Stalled };
+            let gap = Gap { from: missed.from, to: missed.to, reason, check: Some(missed.check.no), records_lost: 0 };
+            self.recorder.record(&Record::Gap(gap), true).await;
+        }
+    }
+
     fn start(&mut self, due: Due) {
         let check = due.check.clone();
-        self.in_flight.insert(check.no, due.scheduled_at);
+        let (no, scheduled_at) = (check.no, due.scheduled_at);
         let tick = self.started + due.mono_due.to_duration();
         let (permits, context, tally) = (self.permits.clone(), self.context.clone(), self.tally.clone());
-        self.probes.spawn(async move {
+        let task = self.probes.spawn(async move {
             let patience = Duration::from_millis(check.timeout_ms.into());
             let permit = tokio::time::timeout_at(tick + patience, permits.acquire()).await;
             let delay = Millis::from(Instant::now().saturating_duration_since(tick));
@@ -184,6 +186,25 @@ impl Runner {
             sample.phases = observation.phases;
             Done { sample, observation: Some(observation) }
         });
+        self.in_flight.insert(no, InFlight { task: task.id(), scheduled_at });
+    }
+
+    async fn joined(&mut self, joined: Result<Done, JoinError>) {
+        match joined {
+            Ok(done) => self.finish(done).await,
+            Err(failed) => self.failed(&failed).await,
+        }
+    }
+
+    /// A probe that panicked is a fault of ours: its tick is told, and the check goes on at its next one.
+    async fn failed(&mut self, failed: &JoinError) {
+        let found = self.in_flight.iter().find(|(_, probe)| probe.task == failed.id());
+        let Some((check, probe)) = found.map(|(check, probe)| (*check, *probe)) else { return };
+        error!(%check, %failed, "a probe failed within the agent; its tick is unknown");
+        let outcome = Outcome::Failed { kind: FailureKind::LocalResource, code: 0 };
+        let (scheduled_at, delay, phases) = (probe.scheduled_at, Millis::ZERO, Phases::default());
+        let sample = Sample { check, scheduled_at, delay, outcome, phases };
+        self.finish(Done { sample, observation: None }).await;
     }
 
     async fn finish(&mut self, done: Done) {
@@ -223,17 +244,21 @@ impl Runner {
         self.recorder.record(&Record::Sample(sample), changed).await;
     }
 
-    /// Probes that finish within a second still count; the rest are marked, not forgotten.
-    async fn stop(mut self) {
-        let deadline = Instant::now() + Duration::from_secs(1);
+    /// Marks what cannot be finished, and the ticks that came due meanwhile: nothing is forgotten.
+    async fn stop(mut self, mut schedule: Schedule) {
+        let deadline = Instant::now() + STOP_PATIENCE;
         while let Ok(Some(joined)) = tokio::time::timeout_at(deadline, self.probes.join_next()).await {
-            if let Ok(done) = joined {
-                self.finish(done).await;
-            }
+            self.joined(joined).await;
         }
         self.probes.abort_all();
-        for (check, scheduled_at) in std::mem::take(&mut self.in_flight) {
-            self.not_run(check, scheduled_at, NotRun::Shutdown).await;
+        for (check, probe) in std::mem::take(&mut self.in_flight) {
+            self.not_run(check, probe.scheduled_at, NotRun::Shutdown).await;
+        }
+        let taken = schedule.take_due(self.now());
+        self.tell_missed(&taken).await;
+        for due in taken.due {
+            self.tally.due.fetch_add(1, Ordering::Relaxed);
+            self.not_run(due.check.no, due.scheduled_at, NotRun::Shutdown).await;
         }
     }
 }
@@ -243,10 +268,6 @@ async fn sleep_until(at: Option<Instant>) {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
     }
-}
-
-fn by_number(plan: &Plan) -> HashMap<CheckNo, Arc<CheckDef>> {
-    plan.checks.iter().map(|check| (check.no, Arc::new(check.clone()))).collect()
 }
 
 fn last_peer(observation: &Observation) -> String {
@@ -278,61 +299,4 @@ fn in_words(observation: &Observation) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::net::TcpListener;
-
-    use super::*;
-    use crate::config::Config;
-    use crate::spool::{Limits, Spool};
-    use peil_proto::block::Item;
-    use peil_proto::convert;
-    use peil_proto::ids::Seq;
-    use peil_proto::plan::CheckKind;
-
-    #[tokio::test]
-    async fn a_probe_cut_off_by_the_end_leaves_its_own_tick() {
-        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
-        let kind = CheckKind::Http {
-            url: format!("http://{}/", silent.local_addr().unwrap()),
-            status: Vec::new(),
-            contains: None,
-            ca_file: None,
-            cert_days_min: None,
-        };
-        let check = CheckDef { no: CheckNo(3), name: "slow".into(), interval_ms: 1_000, timeout_ms: 60_000, kind };
-        let plan = Arc::new(Plan { version: 1, checks: vec![check] });
-        let policy = Config::parse("c", "collector = 'https://localhost:1'").unwrap().policy;
-
-        let dir = tempfile::tempdir().unwrap();
-        let (spool, _) = Spool::open(dir.path(), "machine", Limits::default()).unwrap();
-        let (recorder, spool_thread) = Recorder::start(spool, WallClock::System).unwrap();
-        let (_plans, plans) = watch::channel(plan);
-        let runner =
-            Runner::new(AgentId([1; 16]), policy, recorder.clone(), WallClock::System, Arc::new(Tally::default()));
-        let stop = CancellationToken::new();
-        let stopper = stop.clone();
-        let called = tokio::task::spawn_blocking(move || {
-            // Held open, so that the probe waits for an answer that never comes.
-            let connection = silent.accept().unwrap();
-            let at = WallClock::System.now();
-            stopper.cancel();
-            (connection, at)
-        });
-        runner.run(plans, stop).await;
-        let (_connection, called_at) = called.await.unwrap();
-
-        recorder.sync().await;
-        let records = recorder.read_after(Seq(0), 1_000, 1 << 20).await;
-        let samples: Vec<_> = records
-            .iter()
-            .filter_map(|(_, record)| match convert::to_item(record) {
-                Ok(Item::Sample(sample)) => Some((sample.outcome, sample.scheduled_at)),
-                _ => None,
-            })
-            .collect();
-        let [(Outcome::NotRun(NotRun::Shutdown), scheduled_at)] = samples[..] else { panic!("{samples:?}") };
-        assert!(scheduled_at <= called_at, "the tick of {called_at} is told as one of {scheduled_at}");
-        drop(recorder);
-        spool_thread.join().await;
-    }
-}
+mod tests;

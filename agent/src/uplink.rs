@@ -17,7 +17,7 @@ use peil_proto::time::WallClock;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::enrol;
 use crate::identity::{Identity, Standing};
@@ -48,8 +48,12 @@ impl Link {
     /// Runs until `stop`, then hands over what is durable and ends.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut backoff = Backoff::default();
+        let mut told = String::new();
+        let mut told_expired = false;
         while !stop.is_cancelled() {
-            if let Standing::Expired { at } = self.identity.standing(self.clock.now()) {
+            if let Standing::Expired { at } = self.identity.standing(self.clock.now())
+                && !std::mem::replace(&mut told_expired, true)
+            {
                 error!(%at, "this host's certificate has expired; records wait in the spool: make a token with `peil-collector token create` and run `peil-agent enroll --again`");
             }
             let started = Instant::now();
@@ -60,11 +64,19 @@ impl Link {
                     if let Some(SessionError::RetryAfter { after, .. }) = error.downcast_ref() {
                         wait = *after;
                     }
-                    warn!(cause = %Chain(error.as_ref()), "not connected to the collector; records wait in the spool");
+                    if started.elapsed() >= HEALTHY_AFTER {
+                        backoff.reset();
+                        told.clear();
+                    }
+                    // A collector that is away for a day is told once, not once a minute.
+                    let cause = Chain(error.as_ref()).to_string();
+                    if cause == told {
+                        debug!(cause, "still not connected to the collector");
+                    } else {
+                        warn!(cause, "not connected to the collector; records wait in the spool");
+                        told = cause;
+                    }
                 }
-            }
-            if started.elapsed() >= HEALTHY_AFTER {
-                backoff.reset();
             }
             let jittered = backoff.next_wait(getrandom::u64().unwrap_or(1));
             tokio::select! {

@@ -17,6 +17,8 @@ pub mod judge;
 pub mod keep;
 pub mod measure;
 pub mod raise;
+#[cfg(test)]
+mod trial;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -2,9 +2,14 @@
 //!
 //! A pure function of the blocks absorbed so far (and, for the patch clock, of the findings stored before
 //! them), so a restart, or another collector, rebuilds it by reading blocks again. Nothing here does I/O or reads a clock.
+//! Of what a host or check tells about itself the newest by its own time stays, whatever came last.
 //!
-//! A sample older than the newest of its vantage is *late*: it cannot be folded in, so the agent is
-//! marked and the `judge` job rebuilds it from its blocks.
+//! A sample older than the newest of its vantage is *late*: it cannot be folded in, so the vantage is
+//! marked and the `judge` job rebuilds it from the blocks. Energy of hours that are no longer in memory is
+//! not started anew from nothing either: such an hour is marked and computed from the blocks.
+//!
+//! Limits: memory follows the number of changes and hours within the horizon, not the number of samples.
+//! Deliberately absent: gaps; they stand in the blocks, and time without samples is unknown by itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,17 +17,15 @@ use peil_proto::block::{self, BlockError, Item};
 use peil_proto::convert;
 use peil_proto::ids::{AgentId, CheckNo};
 use peil_proto::plan::CheckDef;
-use peil_proto::record::{EnergyReading, Gap, HostFacts, PatchReport, ProbeDetail, Record, Vitals};
+use peil_proto::record::{EnergyReading, HostFacts, PatchReport, ProbeDetail, Record, Vitals};
 use peil_proto::sample::{Sample, State};
 use peil_proto::time::UtcTime;
 use peil_proto::units::Millis;
 
+use crate::contract;
 use crate::contract::energy::{self, HourEnergy};
 use crate::contract::patch::{self, Change, OpenFinding, PackageKey};
 use crate::contract::track::{Pushed, Track};
-
-/// Gaps kept per agent for people to look at; older ones stand in the blocks.
-const GAPS_KEPT: usize = 64;
 
 /// One check as one agent sees it.
 #[derive(Debug, Clone)]
@@ -35,6 +38,25 @@ pub struct Vantage {
     pub detail: Option<ProbeDetail>,
     /// End of the certificate last presented.
     pub cert_not_after: Option<UtcTime>,
+    /// When that certificate was presented.
+    cert_seen: UtcTime,
+}
+
+impl Vantage {
+    fn new(check: &CheckDef) -> Self {
+        let hold = contract::hold(Millis(check.interval_ms.into()), Millis(check.timeout_ms.into()));
+        Self { track: Track::new(hold), last: None, detail: None, cert_not_after: None, cert_seen: UtcTime(i64::MIN) }
+    }
+
+    fn tell(&mut self, detail: ProbeDetail) {
+        if let Some(certificate) = detail.certificate.as_ref().filter(|_| self.cert_seen <= detail.scheduled_at) {
+            self.cert_not_after = Some(certificate.not_after);
+            self.cert_seen = detail.scheduled_at;
+        }
+        if self.detail.as_ref().is_none_or(|before| before.scheduled_at <= detail.scheduled_at) {
+            self.detail = Some(detail);
+        }
+    }
 }
 
 /// One agent's host.
@@ -52,8 +74,8 @@ pub struct Host {
     pub hours: BTreeMap<(UtcTime, String), HourEnergy>,
     /// Last energy reading.
     pub reading: Option<EnergyReading>,
-    /// Newest gaps, newest last.
-    pub gaps: Vec<Gap>,
+    /// When the newest report was made that hides nothing.
+    level_known_at: Option<UtcTime>,
 }
 
 /// What absorbing a block changed that must be stored.
@@ -63,8 +85,10 @@ pub struct Changes {
     pub findings: Vec<(AgentId, Change)>,
     /// Hours whose energy changed.
     pub hours: BTreeSet<(AgentId, UtcTime)>,
-    /// Agents with late samples.
-    pub late: BTreeSet<AgentId>,
+    /// Hours whose energy changed but that are no longer in memory: to be computed from the blocks.
+    pub forgotten_hours: BTreeSet<(AgentId, UtcTime)>,
+    /// Vantages with late samples.
+    pub late: BTreeSet<(CheckNo, AgentId)>,
 }
 
 /// Whether a block is new, or read again to rebuild memory.
@@ -83,12 +107,14 @@ pub struct Live {
     checks: BTreeMap<CheckNo, CheckDef>,
     vantages: BTreeMap<(CheckNo, AgentId), Vantage>,
     hosts: BTreeMap<AgentId, Host>,
+    /// Energy of hours that start before this is not in memory.
+    hours_from: UtcTime,
 }
 
 impl Live {
-    /// Empty, for these checks.
-    pub fn new(checks: BTreeMap<CheckNo, CheckDef>) -> Self {
-        Self { checks, ..Self::default() }
+    /// Empty, for these checks. What is going to be absorbed is complete from `horizon` on.
+    pub fn new(checks: BTreeMap<CheckNo, CheckDef>, horizon: UtcTime) -> Self {
+        Self { checks, hours_from: first_whole_hour(horizon), ..Self::default() }
     }
 
     /// Findings that were stored before, so that their clocks go on.
@@ -125,87 +151,71 @@ impl Live {
 
     fn sample(&mut self, agent: AgentId, sample: &Sample, changes: &mut Changes) {
         let Some(check) = self.checks.get(&sample.check) else { return };
-        let hold = Millis(2 * i64::from(check.interval_ms) + i64::from(check.timeout_ms));
-        let vantage = self.vantages.entry((sample.check, agent)).or_insert_with(|| Vantage {
-            track: Track::new(hold),
-            last: None,
-            detail: None,
-            cert_not_after: None,
-        });
+        let vantage = self.vantages.entry((sample.check, agent)).or_insert_with(|| Vantage::new(check));
         match vantage.track.push(sample.scheduled_at, sample.outcome.state()) {
             Pushed::Appended => vantage.last = Some(*sample),
             Pushed::Duplicate => {}
             Pushed::Late => {
-                changes.late.insert(agent);
+                changes.late.insert((sample.check, agent));
             }
         }
     }
 
     fn record(&mut self, agent: AgentId, record: Record, pass: Pass, changes: &mut Changes) {
-        let host = self.hosts.entry(agent).or_default();
         match record {
             Record::Sample(sample) => self.sample(agent, &sample, changes),
             Record::Detail(detail) => {
-                if let Some(vantage) = self.vantages.get_mut(&(detail.check, agent)) {
-                    vantage.cert_not_after =
-                        detail.certificate.as_ref().map(|c| c.not_after).or(vantage.cert_not_after);
-                    vantage.detail = Some(detail);
-                } else if let Some(check) = self.checks.get(&detail.check) {
-                    let hold = Millis(2 * i64::from(check.interval_ms) + i64::from(check.timeout_ms));
-                    let cert_not_after = detail.certificate.as_ref().map(|c| c.not_after);
-                    let vantage = Vantage { track: Track::new(hold), last: None, cert_not_after, detail: Some(detail) };
-                    self.vantages.insert((check.no, agent), vantage);
+                if let Some(check) = self.checks.get(&detail.check) {
+                    self.vantages.entry((check.no, agent)).or_insert_with(|| Vantage::new(check)).tell(detail);
                 }
             }
-            Record::Gap(gap) => {
-                host.gaps.push(gap);
-                if host.gaps.len() > GAPS_KEPT {
-                    host.gaps.remove(0);
+            Record::Gap(_) => {}
+            Record::Patch(report) => self.patch(agent, report, pass, changes),
+            Record::Energy(reading) => self.energy(agent, reading, changes),
+            Record::Facts(facts) => self.hosts.entry(agent).or_default().facts = Some(facts),
+            Record::Vitals(vitals) => {
+                let host = self.hosts.entry(agent).or_default();
+                if host.vitals.as_ref().is_none_or(|before| before.at <= vitals.at) {
+                    host.vitals = Some(vitals);
                 }
             }
-            Record::Patch(report) => {
-                if pass == Pass::New {
-                    let folded = patch::fold(&mut host.findings, &report);
-                    changes.findings.extend(folded.into_iter().map(|change| (agent, change)));
-                }
-                if host.patch.as_ref().is_none_or(|before| before.scanned_at <= report.scanned_at) {
-                    host.patch = Some(report);
-                }
-            }
-            Record::Energy(reading) => {
-                let touched = energy::add(&mut host.hours, &reading);
-                changes.hours.extend(touched.into_iter().map(|hour| (agent, hour)));
-                host.reading = Some(reading);
-            }
-            Record::Facts(facts) => host.facts = Some(facts),
-            Record::Vitals(vitals) => host.vitals = Some(vitals),
         }
     }
 
-    /// Builds the tracks of one agent anew from all its blocks, in order of time; returns how many samples.
-    /// Blocks that cannot be read are passed over: `absorb` has told of them.
-    pub fn rebuild_tracks<'b>(&mut self, agent: AgentId, blocks: impl Iterator<Item = (&'b [u8], u32)>) -> usize {
-        let mut samples: Vec<Sample> = Vec::new();
-        for (bytes, skip) in blocks {
-            let Ok(block) = block::decode(bytes) else { continue };
-            let skip = usize::try_from(skip).unwrap_or(usize::MAX);
-            samples.extend(block.items.iter().skip(skip).filter_map(|item| match item {
-                Item::Sample(sample) => Some(*sample),
-                Item::Other(_) => None,
-            }));
+    fn patch(&mut self, agent: AgentId, report: PatchReport, pass: Pass, changes: &mut Changes) {
+        let host = self.hosts.entry(agent).or_default();
+        if pass == Pass::New {
+            let folded = patch::fold(&mut host.findings, &report, host.level_known_at);
+            changes.findings.extend(folded.into_iter().map(|change| (agent, change)));
         }
-        // Two outcomes for one moment: DOWN wins, so it must come first.
-        samples.sort_by_key(|sample| (sample.scheduled_at, sample.outcome.state() != State::Down));
-        for ((_, of), vantage) in &mut self.vantages {
-            if *of == agent {
-                vantage.track = Track::new(vantage.track.hold());
+        if report.known {
+            host.level_known_at = host.level_known_at.max(Some(report.scanned_at));
+        }
+        if host.patch.as_ref().is_none_or(|before| before.scanned_at <= report.scanned_at) {
+            host.patch = Some(report);
+        }
+    }
+
+    fn energy(&mut self, agent: AgentId, reading: EnergyReading, changes: &mut Changes) {
+        let host = self.hosts.entry(agent).or_default();
+        for hour in energy::add(&mut host.hours, &reading) {
+            if hour < self.hours_from {
+                host.hours.remove(&(hour, reading.source.clone()));
+                changes.forgotten_hours.insert((agent, hour));
+            } else {
+                changes.hours.insert((agent, hour));
             }
         }
-        let mut ignored = Changes::default();
-        for sample in &samples {
-            self.sample(agent, sample, &mut ignored);
+        if host.reading.as_ref().is_none_or(|before| before.end <= reading.end) {
+            host.reading = Some(reading);
         }
-        samples.len()
+    }
+
+    /// Puts the track of `samples`, in any order, in the place of what one vantage said so far.
+    pub fn replace_track(&mut self, check: CheckNo, agent: AgentId, samples: &[(UtcTime, State)]) {
+        if let Some(vantage) = self.vantages.get_mut(&(check, agent)) {
+            vantage.track = Track::of_samples(vantage.track.hold(), samples);
+        }
     }
 
     /// Drops what lies before `horizon`, keeping what holds there.
@@ -213,9 +223,15 @@ impl Live {
         for vantage in self.vantages.values_mut() {
             vantage.track.forget_before(horizon);
         }
+        self.hours_from = self.hours_from.max(first_whole_hour(horizon));
         for host in self.hosts.values_mut() {
-            host.hours = host.hours.split_off(&(horizon, String::new()));
+            host.hours = host.hours.split_off(&(self.hours_from, String::new()));
         }
+    }
+
+    /// How often a check is due; `None` for one that is not configured.
+    pub fn interval(&self, check: CheckNo) -> Option<Millis> {
+        self.checks.get(&check).map(|check| Millis(check.interval_ms.into()))
     }
 
     /// What the agents see of one check.
@@ -231,54 +247,11 @@ impl Live {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use peil_proto::ids::Seq;
-    use peil_proto::plan::CheckKind;
-    use peil_proto::sample::{Outcome, Phases};
-
-    const AGENT: AgentId = AgentId([7; 16]);
-
-    fn live() -> Live {
-        let kind = CheckKind::Tcp { address: "h:1".into() };
-        let check = CheckDef { no: CheckNo(1), name: "a".into(), interval_ms: 10_000, timeout_ms: 1_000, kind };
-        Live::new(BTreeMap::from([(CheckNo(1), check)]))
-    }
-
-    fn up(at: i64) -> Item {
-        let outcome = Outcome::Up { code: 0 };
-        Item::Sample(Sample {
-            check: CheckNo(1),
-            scheduled_at: UtcTime(at),
-            delay: Millis(0),
-            outcome,
-            phases: Phases::default(),
-        })
-    }
-
-    #[test]
-    fn skipped_records_are_not_folded_twice() {
-        let mut live = live();
-        let mut changes = Changes::default();
-        live.absorb(AGENT, &block::encode(Seq(1), &[up(0), up(10_000)]), 0, Pass::New, &mut changes).expect("a block");
-        live.absorb(AGENT, &block::encode(Seq(2), &[up(10_000), up(20_000)]), 1, Pass::New, &mut changes)
-            .expect("a block");
-        let (_, vantage) = live.vantages_of(CheckNo(1)).next().expect("one vantage");
-        assert_eq!(vantage.track.newest(), Some((UtcTime(20_000), State::Up)));
-        assert!(changes.late.is_empty());
-    }
-
-    #[test]
-    fn a_late_sample_marks_its_agent() {
-        let mut live = live();
-        let mut changes = Changes::default();
-        live.absorb(AGENT, &block::encode(Seq(1), &[up(20_000), up(10_000)]), 0, Pass::New, &mut changes)
-            .expect("a block");
-        assert!(changes.late.contains(&AGENT));
-        let blocks = [block::encode(Seq(1), &[up(20_000), up(10_000)]), block::encode(Seq(3), &[up(0)])];
-        assert_eq!(live.rebuild_tracks(AGENT, blocks.iter().map(|block| (&block[..], 0))), 3);
-        let (_, vantage) = live.vantages_of(CheckNo(1)).next().expect("one vantage");
-        assert_eq!(vantage.track.newest(), Some((UtcTime(20_000), State::Up)));
-    }
+/// An hour that began before the horizon may have readings in blocks that are not read.
+fn first_whole_hour(horizon: UtcTime) -> UtcTime {
+    let hour = horizon.hour_start();
+    if hour == horizon { hour } else { hour.plus(Millis::HOUR) }
 }
+
+#[cfg(test)]
+mod tests;

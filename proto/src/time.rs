@@ -30,7 +30,7 @@ impl UtcTime {
     /// The start of the UTC hour this moment lies in.
     #[must_use]
     pub fn hour_start(self) -> Self {
-        Self(self.0 - self.0.rem_euclid(Millis::HOUR.0))
+        Self(self.0.saturating_sub(self.0.rem_euclid(Millis::HOUR.0)))
     }
 
     /// Reads RFC 3339 with an offset or `Z`; fractions below a millisecond are cut.
@@ -110,5 +110,12 @@ mod tests {
         assert!(UtcTime::parse("2026-04-01T00:00:00").is_err());
         assert!(UtcTime::parse("2026-02-30T00:00:00Z").is_err());
         assert!(UtcTime::parse("April").is_err());
+    }
+
+    #[test]
+    fn the_hour_of_any_moment_can_be_asked() {
+        assert_eq!(UtcTime(3_600_001).hour_start(), UtcTime(3_600_000));
+        assert_eq!(UtcTime(-1).hour_start(), UtcTime(-3_600_000));
+        assert_eq!(UtcTime(i64::MIN).hour_start(), UtcTime(i64::MIN));
     }
 }

@@ -6,6 +6,10 @@
 //!
 //! When to send: at once when an urgent record is durable or a backlog waits, otherwise when the
 //! oldest unsent record has waited `batch_every`.
+//!
+//! A collector that has more of this spool than the spool ever held means that the state directory was put
+//! back from an older copy: its next records would bear numbers of others and pass for repetitions. Nothing is sent
+//! or released then, and a person is told; the records stay in the spool.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -17,7 +21,7 @@ use peil_proto::block::{self, BLOCK_RECORDS_MAX, Item};
 use peil_proto::convert;
 use peil_proto::ids::{Epoch, Seq};
 use peil_proto::plan::Plan;
-use peil_proto::time::WallClock;
+use peil_proto::time::{UtcTime, WallClock};
 use peil_proto::units::Millis;
 use peil_proto::wire::agent_message::Kind as Say;
 use peil_proto::wire::collector_message::Kind as Hear;
@@ -33,6 +37,9 @@ use tracing::{info, warn};
 
 use crate::recorder::{Recorder, SpoolState};
 
+#[cfg(test)]
+mod tests;
+
 /// Version of the conversation.
 const PROTOCOL: u32 = 1;
 /// Time the collector has to answer Hello.
@@ -45,6 +52,8 @@ const BATCH_RECORDS_MAX: usize = 4_000;
 const BATCH_BYTES_MAX: usize = 256 << 10;
 /// Messages between this task and the stream.
 const OUTBOX: usize = 8;
+/// Longest pause a collector can ask for; a longer one is cut to it.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(600);
 
 /// Why a stream ended.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +70,16 @@ pub enum SessionError {
     /// The collector ended the stream.
     #[error("the collector ended the stream")]
     Ended,
+    /// The spool was put back from an older copy.
+    #[error(
+        "the collector has records of this spool through {acked}, the spool itself made {last}: the state directory was put back from an older copy; stop the agent, move its spool directory aside and start it again"
+    )]
+    Rewound {
+        /// The collector's mark.
+        acked: Seq,
+        /// Newest record here.
+        last: Seq,
+    },
     /// The collector asked for a pause.
     #[error("the collector asked to come back in {} ms: {reason}", after.as_millis())]
     RetryAfter {
@@ -93,6 +112,13 @@ struct InFlight {
     last: Seq,
     bytes: usize,
     sent_at: Instant,
+}
+
+/// Whether there is more to send that can be read.
+#[derive(PartialEq, Eq)]
+enum Left {
+    Something,
+    Nothing,
 }
 
 /// The stream's own state.
@@ -137,13 +163,18 @@ pub async fn run(uplink: &Uplink, channel: Channel, stop: &CancellationToken) ->
             _ => return Err(SessionError::Ended),
         };
     let acked = Seq(welcome.acked);
-    info!(%acked, last = %current.durable, clock_ahead_ms = uplink.clock.now().0 - welcome.wall_ms, "connected to the collector");
+    if acked > current.durable {
+        return Err(SessionError::Rewound { acked, last: current.durable });
+    }
+    let clock_ahead_ms = uplink.clock.now().since(UtcTime(welcome.wall_ms));
+    info!(%acked, last = %current.durable, %clock_ahead_ms, "connected to the collector");
     uplink.recorder.release(acked).await;
     let mut session = Session {
         uplink,
         epoch: uplink.recorder.epoch,
         say,
-        sent: acked,
+        // What was set aside here counts as handed over, though the collector's mark stands before it.
+        sent: acked.max(current.acked),
         in_flight: VecDeque::new(),
         window_bytes: usize::try_from(welcome.unacked_bytes_max).unwrap_or(BATCH_BYTES_MAX).max(1),
         waiting_since: None,
@@ -156,7 +187,7 @@ fn broke(status: tonic::Status) -> SessionError {
 }
 
 fn retry_after(millis: u32, reason: String) -> SessionError {
-    SessionError::RetryAfter { after: Duration::from_millis(millis.into()), reason }
+    SessionError::RetryAfter { after: Duration::from_millis(millis.into()).min(RETRY_AFTER_MAX), reason }
 }
 
 impl Session<'_> {
@@ -169,8 +200,8 @@ impl Session<'_> {
         loop {
             let now = *state.borrow_and_update();
             let stopping = stop.is_cancelled();
-            self.send_due(now, stopping).await?;
-            if stopping && self.sent >= now.durable && self.in_flight.is_empty() {
+            let left = self.send_due(now, stopping).await?;
+            if stopping && left == Left::Nothing && self.in_flight.is_empty() {
                 return Ok(());
             }
             let wake = self.wake_at();
@@ -189,30 +220,37 @@ impl Session<'_> {
         }
     }
 
-    /// The next moment something must be looked at even if nothing is heard.
+    /// The next moment something must be looked at even if nothing is heard. With a full window only an ack
+    /// can help, so the patience of what waits does not count then.
     fn wake_at(&self) -> Instant {
-        let batch = self.waiting_since.map(|since| since + self.uplink.batch_every.to_duration());
+        let waiting = self.waiting_since.filter(|_| !self.window_is_full());
+        let batch = waiting.map(|since| since + self.uplink.batch_every.to_duration());
         let ack = self.in_flight.front().map(|batch| batch.sent_at + ACK_MAX + Duration::from_millis(10));
         [batch, ack].into_iter().flatten().min().unwrap_or_else(|| Instant::now() + ACK_MAX)
     }
 
-    async fn send_due(&mut self, state: SpoolState, stopping: bool) -> Result<(), SessionError> {
+    fn window_is_full(&self) -> bool {
+        self.in_flight.iter().map(|batch| batch.bytes).sum::<usize>() >= self.window_bytes
+    }
+
+    async fn send_due(&mut self, state: SpoolState, stopping: bool) -> Result<Left, SessionError> {
         while self.sent < state.durable {
             let unsent = state.durable.0 - self.sent.0;
             let since = *self.waiting_since.get_or_insert_with(Instant::now);
             let patient = since.elapsed() < self.uplink.batch_every.to_duration();
             let backlog = usize::try_from(unsent).unwrap_or(usize::MAX) >= BATCH_RECORDS_MAX / 4;
             let due = stopping || state.urgent > self.sent || backlog || !patient;
-            let on_its_way: usize = self.in_flight.iter().map(|batch| batch.bytes).sum();
-            if !due || on_its_way >= self.window_bytes {
-                return Ok(());
+            if !due || self.window_is_full() {
+                return Ok(Left::Something);
             }
             if !self.send_batch().await? {
-                return Ok(());
+                // Damaged, or a disk that does not read just now: looked at again after the usual patience.
+                self.waiting_since = Some(Instant::now());
+                return Ok(Left::Nothing);
             }
         }
         self.waiting_since = None;
-        Ok(())
+        Ok(Left::Nothing)
     }
 
     /// Sends what follows `sent`, as one block. False when nothing could be read just now.
@@ -225,7 +263,7 @@ impl Session<'_> {
         let mut items = Vec::with_capacity(records.len());
         for (seq, record) in &records {
             // A block holds consecutive numbers; after a hole the next block begins.
-            if *seq != first && seq.0 != last.0 + 1 {
+            if *seq != first && last.0.checked_add(1) != Some(seq.0) {
                 break;
             }
             last = *seq;
@@ -260,6 +298,8 @@ impl Session<'_> {
     }
 
     async fn acked(&mut self, through: Seq) {
+        // What was never sent cannot have been stored, whatever is said.
+        let through = through.min(self.sent);
         while self.in_flight.front().is_some_and(|batch| batch.last <= through) {
             self.in_flight.pop_front();
         }

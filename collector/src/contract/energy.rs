@@ -27,10 +27,12 @@ pub struct HourEnergy {
     pub active: Millis,
     /// The weakest method among the readings.
     pub method: Method,
-    /// Of the last reading.
+    /// Of the newest reading.
     pub boundary: Boundary,
-    /// Of the last reading.
+    /// Of the newest reading.
     pub covers: String,
+    /// End of the newest reading.
+    newest: UtcTime,
 }
 
 /// Adds a reading to its hours and returns the hours it touched.
@@ -48,9 +50,11 @@ pub fn add(hours: &mut BTreeMap<(UtcTime, String), HourEnergy>, reading: &Energy
             let upto = |t: UtcTime| portion(whole, t.since(reading.start), length);
             Microjoules(upto(to).saturating_sub(upto(from)))
         };
-        let entry = hours
-            .entry((hour, reading.source.clone()))
-            .or_insert_with(|| HourEnergy { method: reading.method, ..HourEnergy::default() });
+        let entry = hours.entry((hour, reading.source.clone())).or_insert_with(|| HourEnergy {
+            method: reading.method,
+            newest: UtcTime(i64::MIN),
+            ..HourEnergy::default()
+        });
         entry.energy = entry.energy.saturating_add(share(reading.energy));
         entry.low = entry.low.saturating_add(share(reading.low));
         entry.high = entry.high.saturating_add(share(reading.high));
@@ -58,8 +62,13 @@ pub fn add(hours: &mut BTreeMap<(UtcTime, String), HourEnergy>, reading: &Energy
         let active = Microjoules(reading.active.0.max(0).unsigned_abs());
         entry.active = entry.active.saturating_add(Millis(i64::try_from(share(active).0).unwrap_or(0)));
         entry.method = entry.method.max(reading.method);
-        entry.boundary = reading.boundary;
-        entry.covers.clone_from(&reading.covers);
+        // Newest by its own time, not by arrival; a tie is broken by content, so that any order gives the same.
+        let told = (reading.end, reading.boundary, &reading.covers);
+        if told > (entry.newest, entry.boundary, &entry.covers) {
+            entry.newest = reading.end;
+            entry.boundary = reading.boundary;
+            entry.covers.clone_from(&reading.covers);
+        }
         touched.push(hour);
         from = to;
     }
@@ -106,6 +115,30 @@ mod tests {
             add(&mut hours, &reading(start, start + length, energy));
             prop_assert_eq!(hours.values().map(|hour| u128::from(hour.energy.0)).sum::<u128>(), u128::from(energy));
             prop_assert_eq!(hours.values().map(|hour| hour.covered.0).sum::<i64>(), length);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_order_of_arrival_changes_nothing(
+            parts in prop::collection::vec((0..20_i64, 1..20_i64, 0..1_000_u64, 0..3_usize), 1..12),
+            seed in any::<u64>(),
+        ) {
+            const METHODS: [Method; 3] = [Method::Measured, Method::Estimated, Method::Modelled];
+            const BOUNDARIES: [Boundary; 3] = [Boundary::Component, Boundary::Platform, Boundary::Wall];
+            let quarter = Millis::HOUR.0 / 4;
+            let readings: Vec<_> = parts.iter().map(|(start, length, energy, kind)| EnergyReading {
+                method: METHODS[*kind],
+                boundary: BOUNDARIES[*kind],
+                covers: format!("part {kind}"),
+                ..reading(start * quarter, (start + length) * quarter, *energy)
+            }).collect();
+            let mut shuffled = readings.clone();
+            shuffled.sort_by_key(|reading| (reading.energy.0 ^ seed).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            let [mut one, mut other] = [BTreeMap::new(), BTreeMap::new()];
+            for reading in &readings { add(&mut one, reading); }
+            for reading in &shuffled { add(&mut other, reading); }
+            prop_assert_eq!(one, other);
         }
     }
 }

@@ -66,9 +66,14 @@ pub enum Change {
     Closed(PackageKey, OpenFinding, UtcTime),
 }
 
-/// Folds one report into the open findings of its host. Reports come in order of time; one that is older
-/// than a finding's last proof only moves clocks earlier.
-pub fn fold(open: &mut BTreeMap<PackageKey, OpenFinding>, report: &PatchReport) -> Vec<Change> {
+/// Folds one report into the open findings of its host. `known_at` is when the newest report was made that
+/// hid nothing. A report older than that, or than a finding's last proof, only moves clocks earlier: what
+/// was missing then and is not now has been mended, and does not open again because a report came late.
+pub fn fold(
+    open: &mut BTreeMap<PackageKey, OpenFinding>,
+    report: &PatchReport,
+    known_at: Option<UtcTime>,
+) -> Vec<Change> {
     let at = report.scanned_at;
     let mut changes = Vec::new();
     let mut proved: BTreeMap<PackageKey, &Finding> = BTreeMap::new();
@@ -77,6 +82,7 @@ pub fn fold(open: &mut BTreeMap<PackageKey, OpenFinding>, report: &PatchReport) 
     }
     for (key, finding) in &proved {
         let next = match open.get(key) {
+            None if known_at.is_some_and(|known_at| at < known_at) => continue,
             None => begin(finding, at, at),
             Some(before) if before.last_seen > at => {
                 let first_seen = before.first_seen.min(at);
@@ -144,9 +150,10 @@ mod tests {
     }
 
     fn run(reports: &[PatchReport]) -> BTreeMap<PackageKey, OpenFinding> {
-        let mut open = BTreeMap::new();
+        let (mut open, mut known_at) = (BTreeMap::new(), None);
         for report in reports {
-            fold(&mut open, report);
+            fold(&mut open, report, known_at);
+            known_at = known_at.max(report.known.then_some(report.scanned_at));
         }
         open
     }
@@ -183,12 +190,21 @@ mod tests {
     #[test]
     fn the_same_report_twice_changes_nothing() {
         let mut open = run(&[report(1, &[("ssl", "1", "2")])]);
-        assert_eq!(fold(&mut open, &report(1, &[("ssl", "1", "2")])), []);
+        assert_eq!(fold(&mut open, &report(1, &[("ssl", "1", "2")]), None), []);
     }
 
     #[test]
     fn an_older_report_only_moves_the_clock_earlier() {
         let open = run(&[report(9, &[("ssl", "1", "2")]), report(3, &[("ssl", "1", "2")]), report(2, &[])]);
         assert_eq!((open.len(), first_day(&open)), (1, 3));
+    }
+
+    #[test]
+    fn a_report_that_comes_late_does_not_open_what_was_mended_since() {
+        let open = run(&[report(5, &[]), report(1, &[("ssl", "1", "2")])]);
+        assert_eq!(open, BTreeMap::new());
+        let mut blind = report(5, &[]);
+        blind.known = false;
+        assert_eq!(run(&[blind, report(1, &[("ssl", "1", "2")])]).len(), 1, "a blind report mended nothing");
     }
 }

@@ -1,44 +1,77 @@
 //! Blocks to live state: reads what was committed since the watermark, folds it, writes what follows.
 //!
-//! At start the live state is rebuilt from every block that reaches into the horizon (the previous month
-//! and this one), so nothing but blocks has to be trusted. Blocks that were judged before only refill
-//! memory; newer ones also move the patch clocks. A late sample marks its agent, whose tracks are rebuilt from its
-//! blocks at most once a minute.
+//! At start the live state is rebuilt from every block up to the watermark that reaches into the horizon
+//! (the previous month and this one), so nothing but blocks has to be trusted; what came after the
+//! watermark is then judged as if it had just come, however old it is. The same is done when the clock was
+//! set back so far that memory no longer reaches back to the horizon.
+//!
+//! Folding moves memory, writing moves the store. A page whose write failed stays *pending*: nothing more
+//! is read or folded until it is written, so memory and store cannot drift and no page is folded twice.
+//!
+//! A late sample marks its vantage, whose track is rebuilt from the blocks: at most once a minute, and at most a
+//! twentieth of the time, a bounded number of samples in memory at once ([`SAMPLES_AT_ONCE`]).
+
+mod rows;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
 
+use peil_proto::block::{self, Item};
+use peil_proto::convert;
 use peil_proto::ids::{AgentId, CheckNo};
 use peil_proto::plan::CheckDef;
+use peil_proto::record::{EnergyReading, Record};
+use peil_proto::sample::State;
 use peil_proto::time::{UtcTime, WallClock};
 use peil_proto::units::Millis;
 use tracing::{error, info};
 
-use crate::contract::patch::{Change, OpenFinding, PackageKey};
+use crate::contract::energy;
 use crate::live::{Changes, Live, Pass};
 use crate::store::blocks::{BlockId, BlockLimit, StoredBlock};
 use crate::store::energy::EnergyHourRow;
 use crate::store::judgement::Judgement;
-use crate::store::patches::FindingRow;
 use crate::store::{Store, StoreError};
 
 /// How far back live state reaches: two months and a day, so that this month and the one before are whole.
 const HORIZON: Millis = Millis(63 * Millis::DAY.0);
+/// When memory falls short of the horizon by more than this, because the clock was set back, it is filled again.
+const SHORTFALL_MAX: Millis = Millis::HOUR;
 /// A rebuild for late samples happens at most this often.
 const REBUILD_EVERY: Millis = Millis::MINUTE;
+/// And takes at most one part in this of the time: figures go before.
+const REBUILD_SHARE: i64 = 20;
+/// Samples gathered for one round of rebuilding, 16 bytes each; further tracks wait for the next round. One
+/// track is always rebuilt, however many samples it has.
+const SAMPLES_AT_ONCE: i64 = 4 << 20;
 
 /// The job.
 pub struct Judge {
     store: Store,
     clock: WallClock,
+    checks: BTreeMap<CheckNo, CheckDef>,
     patch_term: Millis,
     live: Live,
+    /// Folded through here.
     cursor: BlockId,
-    late: BTreeSet<AgentId>,
-    rebuilt_at: UtcTime,
+    /// Folded and not written yet.
+    pending: Option<Changes>,
+    late: BTreeSet<(CheckNo, AgentId)>,
+    /// Memory is complete from here on.
+    horizon: UtcTime,
+    rebuild: Rebuild,
+}
+
+/// When late samples are folded in next.
+struct Rebuild {
+    last: UtcTime,
+    next: UtcTime,
 }
 
 impl Judge {
-    /// Rebuilds live state from the store.
+    /// Rebuilds live state from the store and judges what was not judged yet.
     ///
     /// # Errors
     /// When the store cannot be read or written.
@@ -49,32 +82,23 @@ impl Judge {
         patch_term: Millis,
     ) -> Result<Self, StoreError> {
         let now = clock.now();
-        let mut live = Live::new(checks);
-        for row in store.open_findings().await? {
-            let (agent, key, finding) = from_row(row);
-            live.remember(agent, key, finding);
+        let mut judge = Self {
+            store,
+            clock,
+            patch_term,
+            live: Live::default(),
+            checks,
+            cursor: BlockId::default(),
+            pending: None,
+            late: BTreeSet::new(),
+            horizon: now,
+            rebuild: Rebuild { last: now, next: now.plus(REBUILD_EVERY) },
+        };
+        judge.refill(now).await?;
+        judge.judge_new().await?;
+        while !judge.late.is_empty() {
+            judge.rebuild_late(now).await?;
         }
-        let judged = store.judged_through().await?;
-        let mut judge =
-            Self { store, clock, patch_term, live, cursor: BlockId(0), late: BTreeSet::new(), rebuilt_at: now };
-        let mut blocks = 0_usize;
-        loop {
-            let page =
-                judge.store.blocks_reaching(now.plus(Millis(-HORIZON.0)), judge.cursor, BlockLimit::default()).await?;
-            if page.is_empty() {
-                break;
-            }
-            blocks += page.len();
-            let (again, new): (Vec<_>, Vec<_>) = page.into_iter().partition(|block| block.id <= judged);
-            judge.fold(&again, Pass::Again);
-            if let Some(last) = again.last() {
-                judge.cursor = last.id;
-            }
-            judge.judge(&new).await?;
-        }
-        judge.cursor = judge.cursor.max(judged);
-        judge.rebuild_late().await?;
-        info!(blocks, through = judge.cursor.0, "live state rebuilt from blocks");
         Ok(judge)
     }
 
@@ -86,137 +110,163 @@ impl Judge {
     /// Folds everything committed since the last time.
     ///
     /// # Errors
-    /// When the store cannot be read or written; the next run starts at the same block.
+    /// When the store cannot be read or written; the next run goes on where this one stopped.
     pub async fn activate(&mut self) -> Result<(), StoreError> {
-        loop {
-            let page = self.store.blocks_after(self.cursor, BlockLimit::default()).await?;
-            if page.is_empty() {
-                break;
-            }
-            self.judge(&page).await?;
-        }
+        self.judge_new().await?;
         let now = self.clock.now();
-        if now.since(self.rebuilt_at) >= REBUILD_EVERY {
-            self.rebuilt_at = now;
-            self.live.forget_before(now.plus(Millis(-HORIZON.0)));
-            self.rebuild_late().await?;
+        if self.horizon.since(now.plus(Millis(-HORIZON.0))) > SHORTFALL_MAX {
+            info!("the clock was set back; live state is read again");
+            self.refill(now).await?;
+        }
+        if now >= self.rebuild.next || now < self.rebuild.last {
+            self.horizon = self.horizon.max(now.plus(Millis(-HORIZON.0)));
+            self.live.forget_before(self.horizon);
+            let began = Instant::now();
+            self.rebuild_late(now).await?;
+            let pause = Millis(Millis::from(began.elapsed()).0.saturating_mul(REBUILD_SHARE)).max(REBUILD_EVERY);
+            self.rebuild = Rebuild { last: now, next: now.plus(pause) };
         }
         Ok(())
     }
 
-    /// Folds new blocks and writes what follows, with the watermark. When writing fails, live state is ahead of the store;
-    /// what was not written is part of the next judgement because rows are always written whole.
-    async fn judge(&mut self, blocks: &[StoredBlock]) -> Result<(), StoreError> {
-        let Some(last) = blocks.last() else { return Ok(()) };
-        let changes = self.fold(blocks, Pass::New);
+    /// Live state from nothing but what is stored, up to the watermark.
+    async fn refill(&mut self, now: UtcTime) -> Result<(), StoreError> {
+        let horizon = now.plus(Millis(-HORIZON.0));
+        let mut live = Live::new(self.checks.clone(), horizon);
+        for row in self.store.open_findings().await? {
+            let (agent, key, finding) = rows::finding(row);
+            live.remember(agent, key, finding);
+        }
+        let judged = self.store.judged_through().await?;
+        let (mut at, mut blocks, mut changes) = (BlockId::default(), 0_usize, Changes::default());
+        while at < judged {
+            let page = self.store.blocks_reaching(horizon, at, BlockLimit::default()).await?;
+            let Some(last) = page.last() else { break };
+            at = last.id;
+            for block in page.iter().filter(|block| block.id <= judged) {
+                blocks += 1;
+                absorb(&mut live, block, Pass::Again, &mut changes);
+            }
+        }
+        (self.live, self.horizon, self.cursor, self.late) = (live, horizon, judged, changes.late);
+        info!(blocks, through = judged.0, "live state rebuilt from blocks");
+        Ok(())
+    }
+
+    /// Folds page after page, each written before the next is read.
+    async fn judge_new(&mut self) -> Result<(), StoreError> {
+        loop {
+            self.write_pending().await?;
+            let page = self.store.blocks_after(self.cursor, BlockLimit::default()).await?;
+            let Some(last) = page.last() else { return Ok(()) };
+            let mut changes = Changes::default();
+            for block in &page {
+                absorb(&mut self.live, block, Pass::New, &mut changes);
+            }
+            self.cursor = last.id;
+            self.late.append(&mut changes.late);
+            self.pending = Some(changes);
+        }
+    }
+
+    /// Writes what follows from the page folded last, with the watermark. Whole rows, so that a write that may have
+    /// happened can be repeated.
+    async fn write_pending(&mut self) -> Result<(), StoreError> {
+        let Some(changes) = &self.pending else { return Ok(()) };
+        let mut energy_hours = rows::energy_hours(&self.live, &changes.hours);
+        energy_hours.extend(self.forgotten_hours(&changes.forgotten_hours).await?);
+        let findings = changes.findings.iter().cloned();
         let judgement = Judgement {
-            through: last.id,
-            findings: changes
-                .findings
-                .into_iter()
-                .map(|(agent, change)| to_row(agent, change, self.patch_term))
-                .collect(),
-            energy_hours: self.hours(&changes.hours),
+            through: self.cursor,
+            findings: findings.map(|(agent, change)| rows::finding_row(agent, change, self.patch_term)).collect(),
+            energy_hours,
             ..Judgement::default()
         };
         self.store.commit_judgement(judgement).await?;
-        self.cursor = last.id;
+        self.pending = None;
         Ok(())
     }
 
-    fn fold(&mut self, blocks: &[StoredBlock], pass: Pass) -> Changes {
-        let mut changes = Changes::default();
-        for block in blocks {
-            let skip = usize::try_from(block.skip).unwrap_or(usize::MAX);
-            if let Err(cause) = self.live.absorb(block.agent, &block.bytes, skip, pass, &mut changes) {
-                error!(block = block.id.0, agent = %block.agent, first = %block.first, %cause, "a stored block cannot be read; its time is unknown");
+    /// Hours that are no longer in memory, computed from all blocks that speak about them.
+    async fn forgotten_hours(&self, wanted: &BTreeSet<(AgentId, UtcTime)>) -> Result<Vec<EnergyHourRow>, StoreError> {
+        let Some(since) = wanted.iter().map(|(_, hour)| *hour).min() else { return Ok(Vec::new()) };
+        let agents: BTreeSet<AgentId> = wanted.iter().map(|(agent, _)| *agent).collect();
+        let mut hours: BTreeMap<AgentId, BTreeMap<_, _>> = BTreeMap::new();
+        self.each_item(since, |block, item| {
+            if !agents.contains(&block.agent) {
+                return;
             }
+            if let Some(reading) = energy_reading(item) {
+                energy::add(hours.entry(block.agent).or_default(), &reading);
+            }
+        })
+        .await?;
+        let of_agents = hours.into_iter().flat_map(|(agent, hours)| hours.into_iter().map(move |hour| (agent, hour)));
+        let asked = of_agents.filter(|(agent, ((hour, _), _))| wanted.contains(&(*agent, *hour)));
+        Ok(asked.map(|(agent, ((hour, source), energy))| rows::energy_hour(agent, hour, &source, &energy)).collect())
+    }
+
+    /// Rebuilds tracks with late samples from the blocks within the horizon: as many as fit in one round.
+    async fn rebuild_late(&mut self, now: UtcTime) -> Result<(), StoreError> {
+        let mut tracks: BTreeMap<(CheckNo, AgentId), Vec<(UtcTime, State)>> = BTreeMap::new();
+        let mut expected = 0_i64;
+        for (check, agent) in &self.late {
+            let interval = self.live.interval(*check).map_or(Millis::SECOND, |interval| interval.max(Millis(1)));
+            expected = expected.saturating_add(HORIZON.0 / interval.0);
+            if expected > SAMPLES_AT_ONCE && !tracks.is_empty() {
+                break;
+            }
+            tracks.insert((*check, *agent), Vec::new());
         }
-        self.late.extend(&changes.late);
-        changes
-    }
-
-    fn hours(&self, touched: &BTreeSet<(AgentId, UtcTime)>) -> Vec<EnergyHourRow> {
-        let rows = touched.iter().flat_map(|(agent, hour)| {
-            let hours = self.live.host(*agent).map(|host| &host.hours);
-            let of_hour = hours
-                .into_iter()
-                .flat_map(|hours| hours.range((*hour, String::new())..(hour.plus(Millis(1)), String::new())));
-            of_hour.map(|((hour, source), energy)| EnergyHourRow {
-                agent: *agent,
-                source: source.clone(),
-                hour: *hour,
-                energy: energy.energy,
-                low: energy.low,
-                high: energy.high,
-                covered: energy.covered,
-                active: energy.active,
-                method: energy.method,
-                boundary: energy.boundary,
-                covers: energy.covers.clone(),
-            })
-        });
-        rows.collect()
-    }
-
-    /// Rebuilds agents with late samples from all their blocks within the horizon, samples in order of time.
-    async fn rebuild_late(&mut self) -> Result<(), StoreError> {
-        if self.late.is_empty() {
+        if tracks.is_empty() {
             return Ok(());
         }
-        let since = self.clock.now().plus(Millis(-HORIZON.0));
-        let (mut at, mut items) = (BlockId(0), BTreeMap::<AgentId, Vec<StoredBlock>>::new());
-        loop {
+        self.each_item(self.horizon.min(now), |block, item| {
+            if let Item::Sample(sample) = item
+                && let Some(samples) = tracks.get_mut(&(sample.check, block.agent))
+            {
+                samples.push((sample.scheduled_at, sample.outcome.state()));
+            }
+        })
+        .await?;
+        for ((check, agent), samples) in tracks {
+            self.live.replace_track(check, agent, &samples);
+            self.late.remove(&(check, agent));
+            info!(%check, %agent, samples = samples.len(), "late samples folded in");
+        }
+        Ok(())
+    }
+
+    /// Every record folded so far of the blocks that reach `since`. Blocks that cannot be read are passed over:
+    /// it was told when they were folded.
+    async fn each_item(&self, since: UtcTime, mut visit: impl FnMut(&StoredBlock, &Item)) -> Result<(), StoreError> {
+        let mut at = BlockId::default();
+        while at < self.cursor {
             let page = self.store.blocks_reaching(since, at, BlockLimit::default()).await?;
             let Some(last) = page.last() else { break };
             at = last.id;
-            for block in page.into_iter().filter(|block| block.id <= self.cursor && self.late.contains(&block.agent)) {
-                items.entry(block.agent).or_default().push(block);
+            for stored in page.iter().filter(|block| block.id <= self.cursor) {
+                let Ok(block) = block::decode(&stored.bytes) else { continue };
+                block.items.iter().skip(skipped(stored)).for_each(|item| visit(stored, item));
             }
         }
-        for (agent, blocks) in items {
-            let samples: usize =
-                self.live.rebuild_tracks(agent, blocks.iter().map(|block| (&block.bytes[..], block.skip)));
-            info!(%agent, samples, "late samples folded in");
-        }
-        self.late.clear();
         Ok(())
     }
 }
 
-fn to_row(agent: AgentId, change: Change, term: Millis) -> FindingRow {
-    let (key, finding, closed_at) = match change {
-        Change::Open(key, finding) => (key, finding, None),
-        Change::Closed(key, finding, at) => (key, finding, Some(at)),
-    };
-    FindingRow {
-        agent,
-        due_at: finding.due_at(term),
-        source: finding.source,
-        package: key.package,
-        arch: key.arch,
-        installed: finding.installed,
-        security_version: finding.security_version,
-        candidate: finding.candidate,
-        state: finding.state,
-        first_seen: finding.first_seen,
-        version_seen: finding.version_seen,
-        last_seen: finding.last_seen,
-        closed_at,
+fn absorb(live: &mut Live, block: &StoredBlock, pass: Pass, changes: &mut Changes) {
+    if let Err(cause) = live.absorb(block.agent, &block.bytes, skipped(block), pass, changes) {
+        error!(block = block.id.0, agent = %block.agent, first = %block.first, %cause, "a stored block cannot be read; its time is unknown");
     }
 }
 
-fn from_row(row: FindingRow) -> (AgentId, PackageKey, OpenFinding) {
-    let key = PackageKey { package: row.package, arch: row.arch };
-    let finding = OpenFinding {
-        source: row.source,
-        installed: row.installed,
-        security_version: row.security_version,
-        candidate: row.candidate,
-        state: row.state,
-        first_seen: row.first_seen,
-        version_seen: row.version_seen,
-        last_seen: row.last_seen,
-    };
-    (row.agent, key, finding)
+fn skipped(block: &StoredBlock) -> usize {
+    usize::try_from(block.skip).unwrap_or(usize::MAX)
+}
+
+fn energy_reading(item: &Item) -> Option<EnergyReading> {
+    match (item, convert::from_item(item)) {
+        (Item::Other(_), Ok(Some(Record::Energy(reading)))) => Some(reading),
+        _ => None,
+    }
 }

@@ -1,0 +1,149 @@
+//! Memory and store are what the blocks say: after a restart, whatever the order, and to the microjoule.
+
+use peil_proto::units::Microjoules;
+
+use super::*;
+use crate::contract::track::Track;
+use crate::job::trial::{CHECK, NOON, Trial, agent, checks, down, energy, patch, up};
+use crate::store::patches::FindingRow;
+
+const TERM: Millis = Millis(14 * Millis::DAY.0);
+
+async fn judge(trial: &Trial) -> Judge {
+    Judge::start(trial.store.clone(), trial.clock.clone(), checks(), TERM).await.expect("starts")
+}
+
+fn track(judge: &Judge, no: u8) -> Track {
+    let (_, vantage) = judge.live().vantages_of(CHECK).find(|(from, _)| *from == agent(no)).expect("a vantage");
+    vantage.track.clone()
+}
+
+async fn stored_energy(trial: &Trial) -> Vec<(i64, Microjoules)> {
+    let rows = trial.store.energy_hours(UtcTime(i64::MIN)).await.expect("read");
+    rows.into_iter().map(|row| (row.hour.since(NOON).0 / Millis::HOUR.0, row.energy)).collect()
+}
+
+async fn open_findings(trial: &Trial) -> Vec<FindingRow> {
+    trial.store.open_findings().await.expect("read")
+}
+
+#[tokio::test]
+async fn a_restart_gives_the_state_that_was_there() {
+    let mut trial = Trial::new().await;
+    let mut running = judge(&trial).await;
+    for n in 0..5 {
+        let records =
+            [up(n * 20), down(n * 20 + 10), energy(n, 1_000), patch(n, &["ssl", "zlib"][..1 + n as usize % 2])];
+        trial.send(agent(1), &records).await;
+        running.activate().await.expect("judged");
+    }
+    let restarted = judge(&trial).await;
+    assert_eq!(track(&restarted, 1), track(&running, 1));
+    let (one, other) = (running.live().host(agent(1)), restarted.live().host(agent(1)));
+    let (one, other) = (one.expect("a host"), other.expect("a host"));
+    assert_eq!((&one.hours, &one.findings), (&other.hours, &other.findings));
+    assert_eq!((&one.patch, &one.reading), (&other.patch, &other.reading));
+    assert_eq!(restarted.cursor, running.cursor);
+}
+
+#[tokio::test]
+async fn energy_is_neither_doubled_nor_lost_by_a_restart() {
+    let mut trial = Trial::new().await;
+    trial.send(agent(1), &[energy(0, 100), energy(1, 100)]).await;
+    drop(judge(&trial).await);
+    let mut again = judge(&trial).await;
+    trial.send(agent(1), &[energy(2, 100)]).await;
+    again.activate().await.expect("judged");
+    drop(judge(&trial).await);
+    assert_eq!(stored_energy(&trial).await, [(0, Microjoules(300))]);
+}
+
+#[tokio::test]
+async fn energy_that_comes_after_its_hour_was_forgotten_is_added_to_what_is_stored() {
+    let mut trial = Trial::new().await;
+    let mut running = judge(&trial).await;
+    trial.send(agent(1), &[energy(0, 100), energy(60, 7)]).await;
+    running.activate().await.expect("judged");
+    trial.clock.set(NOON.plus(Millis(70 * Millis::DAY.0)));
+    running.activate().await.expect("judged, and the hour forgotten");
+    assert_eq!(running.live().host(agent(1)).map(|host| host.hours.len()), Some(0));
+    trial.send(agent(1), &[energy(1, 50)]).await;
+    running.activate().await.expect("judged");
+    assert_eq!(stored_energy(&trial).await, [(0, Microjoules(150)), (1, Microjoules(7))]);
+    let mut restarted = judge(&trial).await;
+    trial.send(agent(1), &[energy(2, 25)]).await;
+    restarted.activate().await.expect("judged");
+    assert_eq!(stored_energy(&trial).await, [(0, Microjoules(175)), (1, Microjoules(7))]);
+}
+
+#[tokio::test]
+async fn blocks_about_long_ago_that_came_while_nobody_judged_are_judged_at_the_start() {
+    let mut trial = Trial::new().await;
+    trial.send(agent(1), &[energy(0, 100), patch(0, &["ssl"])]).await;
+    trial.clock.set(NOON.plus(Millis(70 * Millis::DAY.0)));
+    trial.send(agent(2), &[up(70 * 86_400)]).await;
+    let judge = judge(&trial).await;
+    assert_eq!(stored_energy(&trial).await, [(0, Microjoules(100))]);
+    assert_eq!(open_findings(&trial).await.len(), 1);
+    assert_eq!(trial.store.judged_through().await.expect("read"), judge.cursor);
+}
+
+#[tokio::test]
+async fn the_clock_of_a_finding_goes_on_over_a_restart() {
+    let mut trial = Trial::new().await;
+    trial.send(agent(1), &[patch(0, &["ssl", "zlib"])]).await;
+    drop(judge(&trial).await);
+    trial.send(agent(1), &[patch(3, &["ssl"])]).await;
+    drop(judge(&trial).await);
+    drop(judge(&trial).await);
+    let open = open_findings(&trial).await;
+    assert_eq!(open.len(), 1);
+    assert_eq!((open[0].package.as_str(), open[0].first_seen, open[0].due_at), ("ssl", NOON, NOON.plus(TERM)));
+    assert_eq!(open[0].last_seen, NOON.plus(Millis(3 * Millis::DAY.0)));
+    let all = trial.store.findings_of(agent(1)).await.expect("read");
+    assert_eq!(all.iter().filter(|row| row.closed_at.is_some()).count(), 1, "the mended one is closed once");
+}
+
+#[tokio::test]
+async fn late_samples_give_the_same_track_as_samples_in_order() {
+    let mut trial = Trial::new().await;
+    let mut running = judge(&trial).await;
+    trial.send_in(agent(1), 1, &[up(0), up(40), up(50)]).await;
+    trial.send_in(agent(1), 2, &[up(10), down(20), down(30)]).await;
+    trial.send_in(agent(2), 1, &[up(0), up(10), down(20), down(30), up(40), up(50)]).await;
+    running.activate().await.expect("judged");
+    assert_ne!(track(&running, 1), track(&running, 2), "a late sample waits for the rebuild");
+    trial.clock.set(NOON.plus(REBUILD_EVERY));
+    running.activate().await.expect("judged");
+    assert_eq!(track(&running, 1), track(&running, 2));
+    assert_eq!(track(&judge(&trial).await, 1), track(&running, 2), "and so after a restart");
+}
+
+#[tokio::test]
+async fn a_clock_that_was_ahead_for_a_while_costs_nothing() {
+    let mut trial = Trial::new().await;
+    let mut running = judge(&trial).await;
+    trial.send(agent(1), &[up(0), down(10), up(20), up(30), energy(0, 100)]).await;
+    running.activate().await.expect("judged");
+    let before = track(&running, 1);
+    trial.clock.set(NOON.plus(Millis(4_000 * Millis::DAY.0)));
+    running.activate().await.expect("judged");
+    assert_ne!(track(&running, 1), before, "forgotten, as it should be ten years later");
+    trial.clock.set(NOON.plus(Millis::SECOND));
+    running.activate().await.expect("judged");
+    assert_eq!(track(&running, 1), before);
+    assert_eq!(running.live().host(agent(1)).map(|host| host.hours.len()), Some(1));
+}
+
+#[tokio::test]
+async fn a_damaged_block_is_passed_over_and_the_rest_is_judged() {
+    let mut trial = Trial::new().await;
+    let mut running = judge(&trial).await;
+    trial.send(agent(1), &[up(0)]).await;
+    let first = trial.next_seq(agent(1));
+    trial.send_bytes(agent(1), 1, first, &[up(10)], b"not a block".to_vec()).await;
+    trial.send(agent(1), &[up(20)]).await;
+    running.activate().await.expect("judged");
+    assert_eq!(track(&running, 1).newest(), Some((NOON.plus(Millis::from_secs(20)), State::Up)));
+    assert_eq!(track(&judge(&trial).await, 1), track(&running, 1));
+}

@@ -1,0 +1,163 @@
+//! What the tests of the jobs share: a store in a directory of its own, and records as an agent would send them.
+
+use std::collections::BTreeMap;
+
+use peil_proto::block::{self, Item};
+use peil_proto::convert;
+use peil_proto::ids::{AgentId, CheckNo, Epoch, Seq};
+use peil_proto::plan::{CheckDef, CheckKind};
+use peil_proto::record::{EnergyReading, Finding, PatchReport, Record};
+use peil_proto::sample::{FailureKind, Outcome, Phases, Sample};
+use peil_proto::time::{UtcTime, WallClock};
+use peil_proto::units::{Microjoules, Millis};
+use tempfile::TempDir;
+
+use crate::store::Store;
+use crate::store::agents::NewAgent;
+use crate::store::blocks::{Appended, NewBlock};
+
+/// 2026-04-15T12:00:00+02:00, a Wednesday.
+pub(super) const NOON: UtcTime = UtcTime(1_776_247_200_000);
+pub(super) const CHECK: CheckNo = CheckNo(1);
+const INTERVAL_MS: u32 = 10_000;
+
+pub(super) fn agent(no: u8) -> AgentId {
+    AgentId([no; 16])
+}
+
+/// One check, every ten seconds; a sample holds for 21 s.
+pub(super) fn checks() -> BTreeMap<CheckNo, CheckDef> {
+    let kind = CheckKind::Tcp { address: "h:1".into() };
+    let check = CheckDef { no: CHECK, name: "web".into(), interval_ms: INTERVAL_MS, timeout_ms: 1_000, kind };
+    BTreeMap::from([(CHECK, check)])
+}
+
+/// A store, its clock, and the agents that send to it.
+pub(super) struct Trial {
+    pub(super) store: Store,
+    pub(super) clock: WallClock,
+    _dir: TempDir,
+    next: BTreeMap<(AgentId, u64), u64>,
+}
+
+impl Trial {
+    /// At [`NOON`], with agents 1 and 2.
+    pub(super) async fn new() -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = Store::open(dir.path()).expect("opens");
+        for no in [1, 2] {
+            let new = NewAgent {
+                agent: agent(no),
+                hostname: format!("host-{no}"),
+                cert_serial: "01".into(),
+                cert_not_after: NOON.plus(Millis::DAY),
+            };
+            store.register(new, "", NOON.plus(Millis(-Millis::DAY.0)), "test").await.expect("registered");
+        }
+        Self { store, clock: WallClock::manual(NOON), _dir: dir, next: BTreeMap::new() }
+    }
+
+    /// Sends one block of `records` from the agent.
+    pub(super) async fn send(&mut self, from: AgentId, records: &[Record]) {
+        self.send_in(from, 1, records).await;
+    }
+
+    /// As [`Trial::send`], in another generation of the spool: that is how records come out of order.
+    pub(super) async fn send_in(&mut self, from: AgentId, epoch: u64, records: &[Record]) {
+        let first = *self.next.entry((from, epoch)).or_insert(1);
+        let items: Vec<Item> =
+            records.iter().map(|record| convert::to_item(&convert::to_spool(record)).expect("a record")).collect();
+        self.send_bytes(from, epoch, first, records, block::encode(Seq(first), &items)).await;
+    }
+
+    /// Stores `bytes` as the block of `records`.
+    pub(super) async fn send_bytes(
+        &mut self,
+        from: AgentId,
+        epoch: u64,
+        first: u64,
+        records: &[Record],
+        bytes: Vec<u8>,
+    ) {
+        let moments: Vec<UtcTime> = records.iter().map(moment).collect();
+        let count = u32::try_from(records.len()).expect("few");
+        let block = NewBlock {
+            agent: from,
+            epoch: Epoch(epoch),
+            first: Seq(first),
+            records: count,
+            received_at: self.clock.now(),
+            from: moments.iter().copied().min().expect("one record"),
+            to: moments.iter().copied().max().expect("one record"),
+            bytes: bytes.into(),
+        };
+        let appended = self.store.append(block).await.expect("stored");
+        assert!(matches!(appended, Appended::Stored { .. }), "{appended:?}");
+        self.next.insert((from, epoch), first + u64::from(count));
+    }
+
+    /// The number the agent's next record gets.
+    pub(super) fn next_seq(&self, from: AgentId) -> u64 {
+        self.next.get(&(from, 1)).copied().unwrap_or(1)
+    }
+}
+
+fn moment(record: &Record) -> UtcTime {
+    match record {
+        Record::Sample(sample) => sample.scheduled_at,
+        Record::Patch(report) => report.scanned_at,
+        Record::Energy(reading) => reading.end,
+        Record::Vitals(vitals) => vitals.at,
+        Record::Detail(detail) => detail.scheduled_at,
+        Record::Gap(gap) => gap.to,
+        Record::Facts(_) => NOON,
+    }
+}
+
+/// A sample `secs` after [`NOON`].
+pub(super) fn sample(secs: i64, outcome: Outcome) -> Record {
+    let scheduled_at = NOON.plus(Millis::from_secs(secs));
+    Record::Sample(Sample { check: CHECK, scheduled_at, delay: Millis::ZERO, outcome, phases: Phases::default() })
+}
+
+pub(super) fn up(secs: i64) -> Record {
+    sample(secs, Outcome::Up { code: 0 })
+}
+
+pub(super) fn down(secs: i64) -> Record {
+    sample(secs, Outcome::Failed { kind: FailureKind::Refused, code: 0 })
+}
+
+/// `uj` over the minute that begins `minute` minutes after [`NOON`].
+pub(super) fn energy(minute: i64, uj: u64) -> Record {
+    let start = NOON.plus(Millis(minute * Millis::MINUTE.0));
+    let energy = Microjoules(uj);
+    Record::Energy(EnergyReading {
+        source: "rapl".into(),
+        start,
+        end: start.plus(Millis::MINUTE),
+        energy,
+        low: energy,
+        high: energy,
+        active: Millis::MINUTE,
+        ..EnergyReading::default()
+    })
+}
+
+/// A report `days` after [`NOON`] in which these packages lack a fix.
+pub(super) fn patch(days: i64, packages: &[&str]) -> Record {
+    let finding = |package: &&str| Finding {
+        source: (*package).to_owned(),
+        package: (*package).to_owned(),
+        arch: "amd64".into(),
+        installed: "1".into(),
+        security_version: "2".into(),
+        ..Finding::default()
+    };
+    Record::Patch(PatchReport {
+        scanned_at: NOON.plus(Millis(days * Millis::DAY.0)),
+        findings: packages.iter().map(finding).collect(),
+        known: true,
+        ..PatchReport::default()
+    })
+}
