@@ -197,8 +197,8 @@ fn refold(args: &Args) -> Duration {
             CheckDef { no: *no, name: no.to_string(), interval_ms: 15_000, timeout_ms: 5_000, kind: kind.clone() };
         (*no, def)
     };
-    let mut live = Live::new(numbers.iter().map(check).collect());
     let until = UtcTime(1_790_000_000_000);
+    let mut live = Live::new(numbers.iter().map(check).collect(), until.plus(Millis(-63 * Millis::DAY.0)));
     let interval = Millis(args.interval_s * 1_000);
     let lane = Lane::encode(3, numbers.clone(), until, interval, BLOCK_RESULTS, args.refold_results / BLOCK_RESULTS);
     let mut changes = Changes::default();
