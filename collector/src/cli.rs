@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::access::{Access, AccessStore, PasswordCost, Role, first_run_password};
 use crate::config::{Config, DEFAULT_PATH};
+use crate::evaluate::Form;
 use crate::pki::Authority;
 use crate::store::Store;
 use crate::store::audit::AuditVerdict;
@@ -83,6 +84,12 @@ enum Sla {
     Evaluate {
         /// Input as described in the formats document: month, contract, service, checks, exclusions
         file: PathBuf,
+        /// Print every interval of the month with its bucket and its cause, as CSV
+        #[arg(long, conflicts_with = "explain")]
+        csv: bool,
+        /// Print the whole account: the sum, each exclusion and outage, the division, the verdict, the budget
+        #[arg(long)]
+        explain: bool,
     },
 }
 
@@ -156,8 +163,8 @@ enum AuditCommand {
 
 /// Does what was asked.
 pub fn run(cli: Cli) -> ExitCode {
-    if let Command::Sla(Sla::Evaluate { file }) = &cli.command {
-        return evaluate::command(file);
+    if let Command::Sla(command) = &cli.command {
+        return sla(command);
     }
     match dispatch(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
@@ -166,6 +173,15 @@ pub fn run(cli: Cli) -> ExitCode {
             let _ = writeln!(std::io::stderr(), "peil-collector: {}", crate::chain(error.as_ref()));
             ExitCode::from(if refused { 2 } else { 1 })
         }
+    }
+}
+
+/// These need neither settings nor a store, so they also run where nothing else does.
+fn sla(command: &Sla) -> ExitCode {
+    match command {
+        Sla::Evaluate { file, csv: true, .. } => evaluate::command(file, Form::Csv),
+        Sla::Evaluate { file, explain: true, .. } => evaluate::command(file, Form::Explain),
+        Sla::Evaluate { file, .. } => evaluate::command(file, Form::Json),
     }
 }
 

@@ -24,6 +24,7 @@ pub mod expr;
 pub mod exclusion;
 pub mod outage;
 pub mod figure;
+pub mod attribution;
 pub mod patch;
 pub mod energy;
 
@@ -38,10 +39,12 @@ use peil_proto::sample::State;
 use peil_proto::time::UtcTime;
 use peil_proto::units::Millis;
 
+use attribution::{Interval, Judged};
 use calendar::Month;
-use exclusion::{Exclusion, weigh};
+use exclusion::{Exclusion, Weighed, weigh};
 use expr::{Expr, Judge};
 use figure::{Buckets, Facts, Figure, Grounds};
+use outage::Outage;
 use span::Span;
 use terms::{Terms, UnknownClause};
 use timeline::Timeline;
@@ -128,6 +131,32 @@ pub fn evaluate(case: &Case) -> Figure {
     Docket::new(case).figure(month)
 }
 
+/// The month of a case instant by instant: each with its bucket and its cause, in order, without hole or
+/// overlap. The sums are those of [`evaluate`].
+pub fn attribution(case: &Case) -> Vec<Interval> {
+    evaluate_with_attribution(case).1
+}
+
+/// [`evaluate`] and [`attribution`] in one go.
+pub fn evaluate_with_attribution(case: &Case) -> (Figure, Vec<Interval>) {
+    let docket = Docket::new(case);
+    let month = docket.grounds.month;
+    let settled = docket.settle(month);
+    let judged = Judged {
+        month,
+        buckets: &settled.buckets,
+        credited: &docket.grounds.credited,
+        weighed: &settled.weighed,
+        exclusions: &case.exclusions,
+        counts_as: case.terms.maintenance.counts_as,
+        stretches: &outage::stretches(&docket.judge, &docket.checks, month),
+        names: &docket.names,
+    };
+    let figure = Figure::new(case.month, &case.terms, &settled.buckets, settled.outages, settled.weighed.rows.clone());
+    let intervals = attribution::attribute(&judged, &figure);
+    (figure, intervals)
+}
+
 /// The figure of the month up to `now`, and what it means for the rest of the month.
 ///
 /// `now` before or after the month is held at its ends, except for the state, which is that of `now`.
@@ -190,6 +219,12 @@ impl<'a> Docket<'a> {
 
     /// The figure as if the agreement ended with `past`, which starts with the month.
     fn figure(&self, past: Span) -> Figure {
+        let Settled { weighed, buckets, outages } = self.settle(past);
+        Figure::new(self.case.month, &self.case.terms, &buckets, outages, weighed.rows)
+    }
+
+    /// Everything in its bucket, as if the agreement ended with `past`, which starts with the month.
+    fn settle(&self, past: Span) -> Settled {
         let terms = &self.case.terms;
         let weighed = weigh(&self.case.exclusions, &terms.maintenance, &self.grounds.agreed, past);
         let judged = outage::follow(&self.judge, &self.checks, &self.names, past);
@@ -200,6 +235,13 @@ impl<'a> Docket<'a> {
         let buckets = Buckets::new(&self.grounds.until(past), &facts);
         let mut outages = judged.outages;
         outage::count(&mut outages, &buckets.down);
-        Figure::new(self.case.month, terms, &buckets, outages, weighed.rows)
+        Settled { weighed, buckets, outages }
     }
+}
+
+/// A month whose instants all have their bucket.
+struct Settled {
+    weighed: Weighed,
+    buckets: Buckets,
+    outages: Vec<Outage>,
 }

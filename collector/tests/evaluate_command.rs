@@ -11,8 +11,13 @@ const CASE: &str = r#"{
 }"#;
 
 fn run(file: &str, stdin: &str) -> Output {
+    run_with(&["evaluate", file], stdin)
+}
+
+fn run_with(args: &[&str], stdin: &str) -> Output {
     let mut child = Command::new(env!("CARGO_BIN_EXE_peil-collector"))
-        .args(["sla", "evaluate", file])
+        .arg("sla")
+        .args(args)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -58,4 +63,21 @@ fn a_file_that_is_not_there_or_not_text_is_unusable_input() {
     let file = dir.path().join("image.json");
     std::fs::write(&file, [0xff, 0xd8, 0xff]).expect("written");
     assert_eq!(run(&file.display().to_string(), "").status.code(), Some(2));
+}
+
+#[test]
+fn the_table_and_the_account_are_asked_for_by_name_and_not_together() {
+    let csv = run_with(&["evaluate", "-", "--csv"], CASE);
+    assert_eq!(csv.status.code(), Some(0), "{csv:?}");
+    assert_eq!(
+        String::from_utf8(csv.stdout).expect("text"),
+        "from,to,from_utc,to_utc,ms,bucket,cause\r\n2026-04-01T00:00:00+02:00,2026-05-01T00:00:00+02:00,\
+         2026-03-31T22:00:00Z,2026-04-30T22:00:00Z,2592000000,up,\r\n"
+    );
+    let account = run_with(&["evaluate", "--explain", "-"], CASE);
+    assert_eq!(account.status.code(), Some(0), "{account:?}");
+    let text = String::from_utf8(account.stdout).expect("text");
+    assert!(text.contains("(2592000000 - 0) x 100000000 / 2592000000\n  = 100000000 remainder 0\n"), "{text}");
+    assert_eq!(run_with(&["evaluate", "-", "--csv", "--explain"], CASE).status.code(), Some(2));
+    assert_eq!(run_with(&["evaluate", "-", "--csv"], "{}").status.code(), Some(2));
 }

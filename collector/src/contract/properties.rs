@@ -5,13 +5,14 @@ use peil_proto::time::UtcTime;
 use peil_proto::units::Millis;
 use proptest::prelude::*;
 
+use super::attribution::{Bucket, Cause};
 use super::brute::{any_case, plain, with_tracks};
 use super::calendar::Month;
 use super::figure::Figure;
 use super::outage::Standing;
 use super::span::{Span, Spans};
 use super::terms::{Confirm, OutageStarts, Terms, UnknownClause};
-use super::{Case, Evidence, evaluate, evaluate_to_date};
+use super::{Case, Evidence, evaluate, evaluate_to_date, evaluate_with_attribution};
 
 fn for_each_vantage(case: &mut Case, mut change: impl FnMut(&mut Vec<(UtcTime, State)>)) {
     for check in case.checks.values_mut() {
@@ -123,6 +124,35 @@ proptest! {
         }
         for pair in figure.outages.windows(2) {
             prop_assert!(pair[0].span.to <= pair[1].span.from);
+        }
+    }
+
+    #[test]
+    fn every_loss_names_its_checks_and_every_exclusion_has_its_own_time((case, _) in any_case()) {
+        let (figure, intervals) = evaluate_with_attribution(&case);
+        for interval in &intervals {
+            let named = match &interval.cause {
+                Cause::Checks(names) | Cause::Unconfirmed(names) => names.len(),
+                Cause::Plain | Cause::Exclusion(_) | Cause::FullMonth => 0,
+            };
+            match interval.bucket {
+                Bucket::Down | Bucket::Unknown => prop_assert!(named > 0, "{interval:?}"),
+                Bucket::Up => prop_assert!(named == 0 || matches!(interval.cause, Cause::Unconfirmed(_))),
+                _ => prop_assert_eq!(named, 0),
+            }
+        }
+        for pair in intervals.windows(2) {
+            prop_assert_eq!(pair[0].span.to, pair[1].span.from);
+            prop_assert!((&pair[0].bucket, &pair[0].cause) != (&pair[1].bucket, &pair[1].cause), "{pair:?}");
+        }
+        for row in &figure.exclusions {
+            let own = intervals.iter().filter(|interval| interval.cause == Cause::Exclusion(row.id.clone()));
+            prop_assert_eq!(own.map(|interval| interval.span.length().0).sum::<i64>(), row.counted_ms.0);
+        }
+        for outage in figure.outages.iter().filter(|outage| outage.standing == Standing::Confirmed) {
+            let down = intervals.iter().filter(|interval| interval.bucket == Bucket::Down);
+            let inside: i64 = down.map(|interval| interval.span.clip(outage.span).length().0).sum();
+            prop_assert_eq!(inside, outage.counted_ms.0);
         }
     }
 
