@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use peil_proto::ids::AgentId;
 use peil_proto::settings::Refused;
-use peil_proto::time::WallClock;
+use peil_proto::time::{UtcTime, WallClock};
 use peil_proto::token::{CaFingerprint, Token};
 use peil_proto::units::Millis;
 use tokio_util::sync::CancellationToken;
@@ -90,6 +90,14 @@ enum Sla {
         /// Print the whole account: the sum, each exclusion and outage, the division, the verdict, the budget
         #[arg(long)]
         explain: bool,
+    },
+    /// Tell from a file what the month so far says about its end: budget, burn, exhaustion, best reachable
+    Forecast {
+        /// Input as for `evaluate`
+        file: PathBuf,
+        /// The moment to look from, such as 2026-04-15T12:00:00+02:00
+        #[arg(long, value_name = "TIME", value_parser = UtcTime::parse)]
+        at: UtcTime,
     },
 }
 
@@ -182,6 +190,7 @@ fn sla(command: &Sla) -> ExitCode {
         Sla::Evaluate { file, csv: true, .. } => evaluate::command(file, Form::Csv),
         Sla::Evaluate { file, explain: true, .. } => evaluate::command(file, Form::Explain),
         Sla::Evaluate { file, .. } => evaluate::command(file, Form::Json),
+        Sla::Forecast { file, at } => evaluate::forecast_command(file, *at),
     }
 }
 

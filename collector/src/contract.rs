@@ -25,6 +25,8 @@ pub mod exclusion;
 pub mod outage;
 pub mod figure;
 pub mod attribution;
+pub mod ratio;
+pub mod forecast;
 pub mod patch;
 pub mod energy;
 
@@ -44,6 +46,7 @@ use calendar::Month;
 use exclusion::{Exclusion, Weighed, weigh};
 use expr::{Expr, Judge};
 use figure::{Buckets, Facts, Figure, Grounds};
+use forecast::{Course, Forecast};
 use outage::Outage;
 use span::Span;
 use terms::{Terms, UnknownClause};
@@ -117,7 +120,7 @@ pub struct ToDate {
     pub budget_ms: Millis,
     /// What is left of it; negative after a breach.
     pub budget_left_ms: Millis,
-    /// The loss already exceeds the whole month's budget: no later hour can mend it.
+    /// The loss already exceeds the largest budget the month can still have: no later hour can mend it.
     pub breach_certain: bool,
     /// How the service is now.
     pub state_now: State,
@@ -166,12 +169,7 @@ pub fn evaluate_to_date(case: &Case, now: UtcTime) -> ToDate {
     let past = Span::new(month.from, now.clamp(month.from, month.to));
     let figure = docket.figure(past);
 
-    let weighed = weigh(&case.exclusions, &case.terms.maintenance, &docket.grounds.agreed, month);
-    let agreed = docket.grounds.agreed.without(&weighed.excluded).union(&docket.grounds.credited).total();
-    let month_agreed_ms = match case.terms.unknown {
-        UnknownClause::Excluded => agreed.saturating_sub(figure.unknown_ms),
-        UnknownClause::Down | UnknownClause::Up => agreed,
-    };
+    let (month_agreed_ms, most_agreed_ms) = docket.month_agreed(&figure, past.to);
     let budget_ms = case.terms.target.budget_of(month_agreed_ms);
 
     let readings: Vec<_> = docket.checks.iter().map(|check| check.at(now)).collect();
@@ -184,11 +182,29 @@ pub fn evaluate_to_date(case: &Case, now: UtcTime) -> ToDate {
         month_agreed_ms,
         budget_ms,
         budget_left_ms: budget_ms.saturating_sub(figure.counted_down_ms),
-        breach_certain: figure.counted_down_ms > budget_ms,
+        breach_certain: figure.counted_down_ms > case.terms.target.budget_of(most_agreed_ms),
         state_now,
         because: because.into_iter().filter_map(|i| docket.names.get(i).map(|name| (*name).to_owned())).collect(),
         figure,
     }
+}
+
+/// What the month up to `now` says about its end. `now` before or after the month is held at its ends.
+pub fn forecast(case: &Case, now: UtcTime) -> Forecast {
+    let docket = Docket::new(case);
+    let month = docket.grounds.month;
+    let now = now.clamp(month.from, month.to);
+    let Settled { weighed, buckets, outages } = docket.settle(Span::new(month.from, now));
+    let (_, ahead) = forecast::split(&docket.grounds.agreed, now);
+    let ahead = ahead.without(&weighed.excluded).without(&weighed.as_up);
+    let (elapsed, lost) = match case.terms.unknown {
+        UnknownClause::Down => (buckets.judged.clone(), buckets.down.union(&buckets.unknown)),
+        UnknownClause::Excluded => (buckets.judged.without(&buckets.unknown), buckets.down.clone()),
+        UnknownClause::Up => (buckets.judged.clone(), buckets.down.clone()),
+    };
+    let figure = Figure::new(case.month, &case.terms, &buckets, outages, weighed.rows);
+    let (month_agreed_ms, most_agreed_ms) = docket.month_agreed(&figure, now);
+    Course { target: case.terms.target, elapsed, lost, ahead, month_agreed_ms, most_agreed_ms }.forecast()
 }
 
 /// A case with its names resolved, its evidence as timelines and its calendar laid out.
@@ -221,6 +237,18 @@ impl<'a> Docket<'a> {
     fn figure(&self, past: Span) -> Figure {
         let Settled { weighed, buckets, outages } = self.settle(past);
         Figure::new(self.case.month, &self.case.terms, &buckets, outages, weighed.rows)
+    }
+
+    /// The denominator of the whole month when `to_date` is its figure until `now`: as the exclusions ahead
+    /// are known now, and the largest it can still become, if all of them are called off.
+    fn month_agreed(&self, to_date: &Figure, now: UtcTime) -> (Millis, Millis) {
+        let Grounds { month, agreed, credited, .. } = &self.grounds;
+        let weighed = weigh(&self.case.exclusions, &self.case.terms.maintenance, agreed, *month);
+        let ahead = Span::new(now, month.to);
+        let credited_ms = credited.total_within(ahead);
+        let known = agreed.without(&weighed.excluded).total_within(ahead).saturating_add(credited_ms);
+        let most = agreed.total_within(ahead).saturating_add(credited_ms);
+        (to_date.agreed_ms.saturating_add(known), to_date.agreed_ms.saturating_add(most))
     }
 
     /// Everything in its bucket, as if the agreement ended with `past`, which starts with the month.

@@ -13,6 +13,7 @@ pub mod input;
 pub mod output;
 pub mod csv;
 pub mod explain;
+pub mod forecast;
 
 #[cfg(test)]
 mod accounts;
@@ -26,6 +27,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use peil_proto::settings::{FILE_BYTES_MAX, Refused, read_file};
+use peil_proto::time::UtcTime;
 
 use crate::contract;
 
@@ -69,6 +71,11 @@ pub fn answer(file: &str, text: &str, form: Form) -> Result<String, Refused> {
 /// Evaluates `file` (`-` is standard input), prints the answer or the mistakes, and says how it went.
 pub fn command(file: &Path, form: Form) -> ExitCode {
     finish(read_text(file).and_then(|(name, text)| answer(&name, &text, form)))
+}
+
+/// Forecasts the month of `file` at `at`, prints the answer or the mistakes, and says how it went.
+pub fn forecast_command(file: &Path, at: UtcTime) -> ExitCode {
+    finish(read_text(file).and_then(|(name, text)| forecast::answer(&name, &text, at)))
 }
 
 /// Prints what came out.

@@ -81,3 +81,16 @@ fn the_table_and_the_account_are_asked_for_by_name_and_not_together() {
     assert_eq!(run_with(&["evaluate", "-", "--csv", "--explain"], CASE).status.code(), Some(2));
     assert_eq!(run_with(&["evaluate", "-", "--csv"], "{}").status.code(), Some(2));
 }
+
+#[test]
+fn a_forecast_looks_from_the_moment_it_is_given() {
+    let args = ["forecast", "-", "--at", "2026-04-15T12:00:00+02:00"];
+    let forecast = run_with(&args, CASE);
+    assert_eq!(forecast.status.code(), Some(0), "{forecast:?}");
+    let text = String::from_utf8(forecast.stdout).expect("text");
+    let start =
+        r#"{"month":"2026-04","at":"2026-04-15T12:00:00+02:00","budget_ms":12960000,"spent_ms":0,"left_ms":12960000,"#;
+    assert!(text.starts_with(start) && text.ends_with("\"breach_certain\":false}\n"), "{text}");
+    assert_eq!(run_with(&["forecast", "-"], CASE).status.code(), Some(2));
+    assert_eq!(run_with(&["forecast", "-", "--at", "noon"], CASE).status.code(), Some(2));
+}

@@ -12,7 +12,7 @@ use super::figure::Figure;
 use super::outage::Standing;
 use super::span::{Span, Spans};
 use super::terms::{Confirm, OutageStarts, Terms, UnknownClause};
-use super::{Case, Evidence, evaluate, evaluate_to_date, evaluate_with_attribution};
+use super::{Case, Evidence, evaluate, evaluate_to_date, evaluate_with_attribution, forecast};
 
 fn for_each_vantage(case: &mut Case, mut change: impl FnMut(&mut Vec<(UtcTime, State)>)) {
     for check in case.checks.values_mut() {
@@ -153,6 +153,21 @@ proptest! {
             let down = intervals.iter().filter(|interval| interval.bucket == Bucket::Down);
             let inside: i64 = down.map(|interval| interval.span.clip(outage.span).length().0).sum();
             prop_assert_eq!(inside, outage.counted_ms.0);
+        }
+    }
+
+    #[test]
+    fn a_certain_breach_stays_one_whatever_becomes_of_the_exclusions_ahead((case, now) in any_case(), called_off: bool) {
+        let (to_date, ahead) = (evaluate_to_date(&case, now), forecast(&case, now));
+        let told = (ahead.budget_ms, ahead.spent_ms, ahead.left_ms, ahead.breach_certain);
+        let figure = &to_date.figure;
+        let expected = (to_date.budget_ms, figure.counted_down_ms, to_date.budget_left_ms, to_date.breach_certain);
+        prop_assert_eq!(told, expected);
+        if to_date.breach_certain {
+            let mut rest = case.clone();
+            rest.exclusions.retain(|exclusion| !called_off || exclusion.span.from < now);
+            let whole = evaluate(&rest);
+            prop_assert!(whole.counted_down_ms > whole.budget_ms, "{whole:?}");
         }
     }
 
