@@ -27,6 +27,8 @@ pub mod figure;
 pub mod attribution;
 pub mod ratio;
 pub mod forecast;
+pub mod workday;
+pub mod support;
 pub mod patch;
 pub mod energy;
 
