@@ -90,6 +90,10 @@ enum Sla {
         /// Print the whole account: the sum, each exclusion and outage, the division, the verdict, the budget
         #[arg(long)]
         explain: bool,
+        /// Evaluate under other clauses too and print both figures and what differs; OTHER holds only the
+        /// keys that change, under `contract` and `exclusions`
+        #[arg(long, value_name = "OTHER", conflicts_with_all = ["csv", "explain"])]
+        what_if: Option<PathBuf>,
     },
     /// Tell from a file what the month so far says about its end: budget, burn, exhaustion, best reachable
     Forecast {
@@ -187,6 +191,7 @@ pub fn run(cli: Cli) -> ExitCode {
 /// These need neither settings nor a store, so they also run where nothing else does.
 fn sla(command: &Sla) -> ExitCode {
     match command {
+        Sla::Evaluate { file, what_if: Some(other), .. } => evaluate::what_if_command(file, other),
         Sla::Evaluate { file, csv: true, .. } => evaluate::command(file, Form::Csv),
         Sla::Evaluate { file, explain: true, .. } => evaluate::command(file, Form::Explain),
         Sla::Evaluate { file, .. } => evaluate::command(file, Form::Json),

@@ -27,6 +27,7 @@ pub mod figure;
 pub mod attribution;
 pub mod ratio;
 pub mod forecast;
+pub mod whatif;
 pub mod workday;
 pub mod support;
 pub mod patch;

@@ -14,11 +14,14 @@ pub mod output;
 pub mod csv;
 pub mod explain;
 pub mod forecast;
+pub mod whatif;
 
 #[cfg(test)]
 mod accounts;
 #[cfg(test)]
 mod examples;
+#[cfg(test)]
+mod fuzz;
 #[cfg(test)]
 mod refusals;
 
@@ -73,6 +76,20 @@ pub fn command(file: &Path, form: Form) -> ExitCode {
     finish(read_text(file).and_then(|(name, text)| answer(&name, &text, form)))
 }
 
+/// Compares `file` with what it would be under `other`, prints both or the mistakes of both files, and says
+/// how it went.
+pub fn what_if_command(file: &Path, other: &Path) -> ExitCode {
+    let stdin = Path::new("-");
+    if file == stdin && other == stdin {
+        let why = "can be read only once; give one of the two as a file".to_owned();
+        return finish_all(Err(vec![Refused { file: "standard input".to_owned(), mistakes: vec![why] }]));
+    }
+    finish_all(match (read_text(file), read_text(other)) {
+        (Ok((file, text)), Ok((other, changes))) => whatif::answer(&file, &text, &other, &changes),
+        (file, other) => Err([file.err(), other.err()].into_iter().flatten().collect()),
+    })
+}
+
 /// Forecasts the month of `file` at `at`, prints the answer or the mistakes, and says how it went.
 pub fn forecast_command(file: &Path, at: UtcTime) -> ExitCode {
     finish(read_text(file).and_then(|(name, text)| forecast::answer(&name, &text, at)))
@@ -80,11 +97,16 @@ pub fn forecast_command(file: &Path, at: UtcTime) -> ExitCode {
 
 /// Prints what came out.
 fn finish(answer: Result<String, Refused>) -> ExitCode {
+    finish_all(answer.map_err(|refused| vec![refused]))
+}
+
+fn finish_all(answer: Result<String, Vec<Refused>>) -> ExitCode {
     let printed = match answer {
         Ok(text) => std::io::stdout().write_all(text.as_bytes()).map(|()| ExitCode::SUCCESS),
         Err(refused) => {
             let mut stderr = std::io::stderr().lock();
-            mistake_lines(&refused).try_for_each(|line| writeln!(stderr, "{line}")).map(|()| ExitCode::from(UNUSABLE))
+            let mut lines = refused.iter().flat_map(mistake_lines);
+            lines.try_for_each(|line| writeln!(stderr, "{line}")).map(|()| ExitCode::from(UNUSABLE))
         }
     };
     printed.unwrap_or(ExitCode::FAILURE)

@@ -94,3 +94,31 @@ fn a_forecast_looks_from_the_moment_it_is_given() {
     assert_eq!(run_with(&["forecast", "-"], CASE).status.code(), Some(2));
     assert_eq!(run_with(&["forecast", "-", "--at", "noon"], CASE).status.code(), Some(2));
 }
+
+#[test]
+fn a_change_is_compared_with_the_case_and_mistakes_of_both_are_told() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("other.json");
+    let other = file.display().to_string();
+    std::fs::write(&file, r#"{"contract": {"target": "100"}}"#).expect("written");
+    let compared = run_with(&["evaluate", "-", "--what-if", &other], CASE);
+    assert_eq!(compared.status.code(), Some(0), "{compared:?}");
+    let text = String::from_utf8(compared.stdout).expect("text");
+    assert!(text.starts_with("{\"base\":{\"month\":\"2026-04\",") && text.lines().count() == 1, "{text}");
+    assert!(text.contains("\"budget_ms\":-12960000,\"budget_left_ms\":-12960000,\"verdict\":null}}"), "{text}");
+
+    std::fs::write(&file, "{\n\"contracts\": {}}").expect("written");
+    let refused = run_with(&["evaluate", "-", "--what-if", &other], &CASE.replace("target", "targt"));
+    assert_eq!((refused.status.code(), refused.stdout.len()), (Some(2), 0));
+    let text = String::from_utf8(refused.stderr).expect("text");
+    assert!(text.contains("unknown key \"contract.targt\" at line 3"), "{text}");
+    assert!(text.contains("unknown key \"contracts\" at line 2 (did you mean \"contract\"?)"), "{text}");
+
+    for args in [["-", "--csv"], [other.as_str(), "--explain"]] {
+        let both = run_with(&["evaluate", args[0], args[1], "--what-if", &other], CASE);
+        assert_eq!(both.status.code(), Some(2), "{args:?}");
+    }
+    let twice = run_with(&["evaluate", "-", "--what-if", "-"], CASE);
+    assert_eq!(twice.status.code(), Some(2));
+    assert!(String::from_utf8(twice.stderr).expect("text").contains("can be read only once"));
+}

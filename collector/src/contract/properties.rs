@@ -12,6 +12,7 @@ use super::figure::Figure;
 use super::outage::Standing;
 use super::span::{Span, Spans};
 use super::terms::{Confirm, OutageStarts, Terms, UnknownClause};
+use super::whatif::{Change, Delta, what_if};
 use super::{Case, Evidence, evaluate, evaluate_to_date, evaluate_with_attribution, forecast};
 
 fn for_each_vantage(case: &mut Case, mut change: impl FnMut(&mut Vec<(UtcTime, State)>)) {
@@ -169,6 +170,22 @@ proptest! {
             let whole = evaluate(&rest);
             prop_assert!(whole.counted_down_ms > whole.budget_ms, "{whole:?}");
         }
+    }
+
+    #[test]
+    fn what_would_be_is_the_figure_under_the_other_agreement((case, _) in any_case(), (other, _) in any_case()) {
+        let change = Change { terms: Some(other.terms.clone()), exclusions: Some(other.exclusions.clone()) };
+        let compared = what_if(case.clone(), change);
+        let changed = Case { terms: other.terms, exclusions: other.exclusions, ..case.clone() };
+        prop_assert_eq!(&compared.base, &evaluate(&case));
+        prop_assert_eq!(&compared.what_if, &evaluate(&changed));
+        let delta = compared.delta;
+        let outside = [delta.not_covered_ms, delta.out_of_window_ms, delta.holiday_ms, delta.excluded_ms];
+        let judged = [delta.up_ms, delta.down_ms, delta.unknown_ms];
+        prop_assert_eq!(outside.iter().chain(&judged).map(|ms| ms.0).sum::<i64>(), delta.month_ms.0);
+        let same = what_if(case, Change::default());
+        prop_assert_eq!(same.delta, Delta::between(&same.base, &same.base));
+        prop_assert_eq!(same.base, same.what_if);
     }
 
     #[test]

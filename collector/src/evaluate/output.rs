@@ -8,8 +8,9 @@ use crate::contract::exclusion::Refusal;
 use crate::contract::figure::Figure;
 use crate::contract::percent::Percent;
 
+/// A figure with the keys of the format.
 #[derive(Serialize)]
-struct Output<'a> {
+pub(super) struct Output<'a> {
     month: String,
     month_ms: i64,
     not_covered_ms: i64,
@@ -54,6 +55,12 @@ struct ExcludedOut<'a> {
 
 /// One line of JSON, without the line's end; times have the offset that holds in `zone`.
 pub fn to_json(figure: &Figure, zone: &TimeZone) -> String {
+    // Strings and integers under string keys: serialising them cannot fail.
+    serde_json::to_string(&output(figure, zone)).unwrap_or_default()
+}
+
+/// `figure` with the keys of the format; times have the offset that holds in `zone`.
+pub(super) fn output<'a>(figure: &'a Figure, zone: &TimeZone) -> Output<'a> {
     let text = |percent: Option<Percent>| percent.map(|percent| percent.to_string());
     let outages = figure.outages.iter().map(|outage| OutageOut {
         from: local_rfc3339(outage.span.from, zone),
@@ -66,7 +73,7 @@ pub fn to_json(figure: &Figure, zone: &TimeZone) -> String {
         counted_ms: row.counted_ms.0,
         refused: row.refused.map(Refusal::word),
     });
-    let output = Output {
+    Output {
         month: figure.month.to_string(),
         month_ms: figure.month_ms.0,
         not_covered_ms: figure.not_covered_ms.0,
@@ -89,7 +96,5 @@ pub fn to_json(figure: &Figure, zone: &TimeZone) -> String {
         budget_left_ms: figure.budget_left_ms.0,
         outages: outages.collect(),
         excluded: excluded.collect(),
-    };
-    // Strings and integers under string keys: serialising them cannot fail.
-    serde_json::to_string(&output).unwrap_or_default()
+    }
 }
