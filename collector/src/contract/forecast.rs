@@ -241,6 +241,26 @@ mod tests {
     }
 
     #[test]
+    fn a_budget_that_is_empty_at_the_last_instant_lasts() {
+        let exhausted = |lost: i64| {
+            let course = Course {
+                target: Percent::parse("99").expect("a percentage"),
+                elapsed: Span::new(UtcTime(0), UtcTime(300)).into(),
+                lost: Span::new(UtcTime(100), UtcTime(100 + lost)).into(),
+                ahead: Span::new(UtcTime(500), UtcTime(800)).into(),
+                month_agreed_ms: Millis(600),
+                most_agreed_ms: Millis(600),
+            };
+            course.forecast().exhausted
+        };
+        assert_eq!(exhausted(0), Exhaustion::Lasts);
+        assert_eq!(exhausted(3), Exhaustion::Lasts);
+        assert_eq!(exhausted(4), Exhaustion::Ahead(UtcTime(650)));
+        assert_eq!(exhausted(6), Exhaustion::Past(UtcTime(106)));
+        assert_eq!(exhausted(9), Exhaustion::Past(UtcTime(106)));
+    }
+
+    #[test]
     fn a_tier_fires_while_both_of_its_windows_burn() {
         let minute = |n: i64| UtcTime(n * Millis::MINUTE.0);
         // Ten hours of service, an outage of `length` minutes that ended `ago` minutes ago.

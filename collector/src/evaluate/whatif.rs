@@ -149,12 +149,15 @@ mod tests {
     #[test]
     fn what_is_not_named_stays_as_it_was_also_inside_a_table() {
         let mut whole = base();
-        whole["contract"]["maintenance"]["monthly_cap_minutes"] = json!(90);
-        whole["contract"]["holidays"]["good_friday"] = json!(true);
-        let changed = compare(
-            &json!({"contract": {"maintenance": {"monthly_cap_minutes": 90}, "holidays": {"good_friday": true}}}),
-        );
+        // Without the rest of its table the cap and Good Friday would be gone.
+        whole["contract"]["maintenance"]["counts_as"] = json!("up");
+        whole["contract"]["holidays"]["liberation_day"] = json!("always");
+        let named = json!({"maintenance": {"counts_as": "up"}, "holidays": {"liberation_day": "always"}});
+        let changed = compare(&json!({ "contract": named }));
         assert_eq!(changed["what_if"], serde_json::from_str::<Value>(&figure(&whole)).expect("JSON"));
+        assert_eq!(changed["what_if"]["excluded"][0]["refused"], "over_cap");
+        assert_eq!(changed["delta"]["holiday_ms"], 0);
+        whole = base();
         whole["contract"]["maintenance"] = json!({"notice_hours": 10_000, "monthly_cap_minutes": 60});
         whole["contract"]["holidays"] = json!({"country": "nl", "also": []});
         let changed =
