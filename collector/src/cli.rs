@@ -11,13 +11,14 @@ use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use peil_proto::ids::AgentId;
 use peil_proto::settings::Refused;
-use peil_proto::time::WallClock;
+use peil_proto::time::{UtcTime, WallClock};
 use peil_proto::token::{CaFingerprint, Token};
 use peil_proto::units::Millis;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::{Access, AccessStore, PasswordCost, Role, first_run_password};
 use crate::config::{Config, DEFAULT_PATH};
+use crate::evaluate::Form;
 use crate::pki::Authority;
 use crate::store::Store;
 use crate::store::audit::AuditVerdict;
@@ -83,6 +84,24 @@ enum Sla {
     Evaluate {
         /// Input as described in the formats document: month, contract, service, checks, exclusions
         file: PathBuf,
+        /// Print every interval of the month with its bucket and its cause, as CSV
+        #[arg(long, conflicts_with = "explain")]
+        csv: bool,
+        /// Print the whole account: the sum, each exclusion and outage, the division, the verdict, the budget
+        #[arg(long)]
+        explain: bool,
+        /// Evaluate under other clauses too and print both figures and what differs; OTHER holds only the
+        /// keys that change, under `contract` and `exclusions`
+        #[arg(long, value_name = "OTHER", conflicts_with_all = ["csv", "explain"])]
+        what_if: Option<PathBuf>,
+    },
+    /// Tell from a file what the month so far says about its end: budget, burn, exhaustion, best reachable
+    Forecast {
+        /// Input as for `evaluate`
+        file: PathBuf,
+        /// The moment to look from, such as 2026-04-15T12:00:00+02:00
+        #[arg(long, value_name = "TIME", value_parser = UtcTime::parse)]
+        at: UtcTime,
     },
 }
 
@@ -156,8 +175,8 @@ enum AuditCommand {
 
 /// Does what was asked.
 pub fn run(cli: Cli) -> ExitCode {
-    if let Command::Sla(Sla::Evaluate { file }) = &cli.command {
-        return evaluate::command(file);
+    if let Command::Sla(command) = &cli.command {
+        return sla(command);
     }
     match dispatch(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
@@ -166,6 +185,17 @@ pub fn run(cli: Cli) -> ExitCode {
             let _ = writeln!(std::io::stderr(), "peil-collector: {}", crate::chain(error.as_ref()));
             ExitCode::from(if refused { 2 } else { 1 })
         }
+    }
+}
+
+/// These need neither settings nor a store, so they also run where nothing else does.
+fn sla(command: &Sla) -> ExitCode {
+    match command {
+        Sla::Evaluate { file, what_if: Some(other), .. } => evaluate::what_if_command(file, other),
+        Sla::Evaluate { file, csv: true, .. } => evaluate::command(file, Form::Csv),
+        Sla::Evaluate { file, explain: true, .. } => evaluate::command(file, Form::Explain),
+        Sla::Evaluate { file, .. } => evaluate::command(file, Form::Json),
+        Sla::Forecast { file, at } => evaluate::forecast_command(file, *at),
     }
 }
 

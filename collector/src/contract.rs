@@ -24,6 +24,12 @@ pub mod expr;
 pub mod exclusion;
 pub mod outage;
 pub mod figure;
+pub mod attribution;
+pub mod ratio;
+pub mod forecast;
+pub mod whatif;
+pub mod workday;
+pub mod support;
 pub mod patch;
 pub mod energy;
 
@@ -38,10 +44,13 @@ use peil_proto::sample::State;
 use peil_proto::time::UtcTime;
 use peil_proto::units::Millis;
 
+use attribution::{Interval, Judged};
 use calendar::Month;
-use exclusion::{Exclusion, weigh};
+use exclusion::{Exclusion, Weighed, weigh};
 use expr::{Expr, Judge};
 use figure::{Buckets, Facts, Figure, Grounds};
+use forecast::{Course, Forecast};
+use outage::Outage;
 use span::Span;
 use terms::{Terms, UnknownClause};
 use timeline::Timeline;
@@ -114,7 +123,7 @@ pub struct ToDate {
     pub budget_ms: Millis,
     /// What is left of it; negative after a breach.
     pub budget_left_ms: Millis,
-    /// The loss already exceeds the whole month's budget: no later hour can mend it.
+    /// The loss already exceeds the largest budget the month can still have: no later hour can mend it.
     pub breach_certain: bool,
     /// How the service is now.
     pub state_now: State,
@@ -128,6 +137,32 @@ pub fn evaluate(case: &Case) -> Figure {
     Docket::new(case).figure(month)
 }
 
+/// The month of a case instant by instant: each with its bucket and its cause, in order, without hole or
+/// overlap. The sums are those of [`evaluate`].
+pub fn attribution(case: &Case) -> Vec<Interval> {
+    evaluate_with_attribution(case).1
+}
+
+/// [`evaluate`] and [`attribution`] in one go.
+pub fn evaluate_with_attribution(case: &Case) -> (Figure, Vec<Interval>) {
+    let docket = Docket::new(case);
+    let month = docket.grounds.month;
+    let settled = docket.settle(month);
+    let judged = Judged {
+        month,
+        buckets: &settled.buckets,
+        credited: &docket.grounds.credited,
+        weighed: &settled.weighed,
+        exclusions: &case.exclusions,
+        counts_as: case.terms.maintenance.counts_as,
+        stretches: &outage::stretches(&docket.judge, &docket.checks, month),
+        names: &docket.names,
+    };
+    let figure = Figure::new(case.month, &case.terms, &settled.buckets, settled.outages, settled.weighed.rows.clone());
+    let intervals = attribution::attribute(&judged, &figure);
+    (figure, intervals)
+}
+
 /// The figure of the month up to `now`, and what it means for the rest of the month.
 ///
 /// `now` before or after the month is held at its ends, except for the state, which is that of `now`.
@@ -137,12 +172,7 @@ pub fn evaluate_to_date(case: &Case, now: UtcTime) -> ToDate {
     let past = Span::new(month.from, now.clamp(month.from, month.to));
     let figure = docket.figure(past);
 
-    let weighed = weigh(&case.exclusions, &case.terms.maintenance, &docket.grounds.agreed, month);
-    let agreed = docket.grounds.agreed.without(&weighed.excluded).union(&docket.grounds.credited).total();
-    let month_agreed_ms = match case.terms.unknown {
-        UnknownClause::Excluded => agreed.saturating_sub(figure.unknown_ms),
-        UnknownClause::Down | UnknownClause::Up => agreed,
-    };
+    let (month_agreed_ms, most_agreed_ms) = docket.month_agreed(&figure, past.to);
     let budget_ms = case.terms.target.budget_of(month_agreed_ms);
 
     let readings: Vec<_> = docket.checks.iter().map(|check| check.at(now)).collect();
@@ -155,11 +185,29 @@ pub fn evaluate_to_date(case: &Case, now: UtcTime) -> ToDate {
         month_agreed_ms,
         budget_ms,
         budget_left_ms: budget_ms.saturating_sub(figure.counted_down_ms),
-        breach_certain: figure.counted_down_ms > budget_ms,
+        breach_certain: figure.counted_down_ms > case.terms.target.budget_of(most_agreed_ms),
         state_now,
         because: because.into_iter().filter_map(|i| docket.names.get(i).map(|name| (*name).to_owned())).collect(),
         figure,
     }
+}
+
+/// What the month up to `now` says about its end. `now` before or after the month is held at its ends.
+pub fn forecast(case: &Case, now: UtcTime) -> Forecast {
+    let docket = Docket::new(case);
+    let month = docket.grounds.month;
+    let now = now.clamp(month.from, month.to);
+    let Settled { weighed, buckets, outages } = docket.settle(Span::new(month.from, now));
+    let (_, ahead) = forecast::split(&docket.grounds.agreed, now);
+    let ahead = ahead.without(&weighed.excluded).without(&weighed.as_up);
+    let (elapsed, lost) = match case.terms.unknown {
+        UnknownClause::Down => (buckets.judged.clone(), buckets.down.union(&buckets.unknown)),
+        UnknownClause::Excluded => (buckets.judged.without(&buckets.unknown), buckets.down.clone()),
+        UnknownClause::Up => (buckets.judged.clone(), buckets.down.clone()),
+    };
+    let figure = Figure::new(case.month, &case.terms, &buckets, outages, weighed.rows);
+    let (month_agreed_ms, most_agreed_ms) = docket.month_agreed(&figure, now);
+    Course { target: case.terms.target, elapsed, lost, ahead, month_agreed_ms, most_agreed_ms }.forecast()
 }
 
 /// A case with its names resolved, its evidence as timelines and its calendar laid out.
@@ -190,6 +238,24 @@ impl<'a> Docket<'a> {
 
     /// The figure as if the agreement ended with `past`, which starts with the month.
     fn figure(&self, past: Span) -> Figure {
+        let Settled { weighed, buckets, outages } = self.settle(past);
+        Figure::new(self.case.month, &self.case.terms, &buckets, outages, weighed.rows)
+    }
+
+    /// The denominator of the whole month when `to_date` is its figure until `now`: as the exclusions ahead
+    /// are known now, and the largest it can still become, if all of them are called off.
+    fn month_agreed(&self, to_date: &Figure, now: UtcTime) -> (Millis, Millis) {
+        let Grounds { month, agreed, credited, .. } = &self.grounds;
+        let weighed = weigh(&self.case.exclusions, &self.case.terms.maintenance, agreed, *month);
+        let ahead = Span::new(now, month.to);
+        let credited_ms = credited.total_within(ahead);
+        let known = agreed.without(&weighed.excluded).total_within(ahead).saturating_add(credited_ms);
+        let most = agreed.total_within(ahead).saturating_add(credited_ms);
+        (to_date.agreed_ms.saturating_add(known), to_date.agreed_ms.saturating_add(most))
+    }
+
+    /// Everything in its bucket, as if the agreement ended with `past`, which starts with the month.
+    fn settle(&self, past: Span) -> Settled {
         let terms = &self.case.terms;
         let weighed = weigh(&self.case.exclusions, &terms.maintenance, &self.grounds.agreed, past);
         let judged = outage::follow(&self.judge, &self.checks, &self.names, past);
@@ -200,6 +266,13 @@ impl<'a> Docket<'a> {
         let buckets = Buckets::new(&self.grounds.until(past), &facts);
         let mut outages = judged.outages;
         outage::count(&mut outages, &buckets.down);
-        Figure::new(self.case.month, terms, &buckets, outages, weighed.rows)
+        Settled { weighed, buckets, outages }
     }
+}
+
+/// A month whose instants all have their bucket.
+struct Settled {
+    weighed: Weighed,
+    buckets: Buckets,
+    outages: Vec<Outage>,
 }

@@ -11,8 +11,13 @@ const CASE: &str = r#"{
 }"#;
 
 fn run(file: &str, stdin: &str) -> Output {
+    run_with(&["evaluate", file], stdin)
+}
+
+fn run_with(args: &[&str], stdin: &str) -> Output {
     let mut child = Command::new(env!("CARGO_BIN_EXE_peil-collector"))
-        .args(["sla", "evaluate", file])
+        .arg("sla")
+        .args(args)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -58,4 +63,62 @@ fn a_file_that_is_not_there_or_not_text_is_unusable_input() {
     let file = dir.path().join("image.json");
     std::fs::write(&file, [0xff, 0xd8, 0xff]).expect("written");
     assert_eq!(run(&file.display().to_string(), "").status.code(), Some(2));
+}
+
+#[test]
+fn the_table_and_the_account_are_asked_for_by_name_and_not_together() {
+    let csv = run_with(&["evaluate", "-", "--csv"], CASE);
+    assert_eq!(csv.status.code(), Some(0), "{csv:?}");
+    assert_eq!(
+        String::from_utf8(csv.stdout).expect("text"),
+        "from,to,from_utc,to_utc,ms,bucket,cause\r\n2026-04-01T00:00:00+02:00,2026-05-01T00:00:00+02:00,\
+         2026-03-31T22:00:00Z,2026-04-30T22:00:00Z,2592000000,up,\r\n"
+    );
+    let account = run_with(&["evaluate", "--explain", "-"], CASE);
+    assert_eq!(account.status.code(), Some(0), "{account:?}");
+    let text = String::from_utf8(account.stdout).expect("text");
+    assert!(text.contains("(2592000000 - 0) x 100000000 / 2592000000\n  = 100000000 remainder 0\n"), "{text}");
+    assert_eq!(run_with(&["evaluate", "-", "--csv", "--explain"], CASE).status.code(), Some(2));
+    assert_eq!(run_with(&["evaluate", "-", "--csv"], "{}").status.code(), Some(2));
+}
+
+#[test]
+fn a_forecast_looks_from_the_moment_it_is_given() {
+    let args = ["forecast", "-", "--at", "2026-04-15T12:00:00+02:00"];
+    let forecast = run_with(&args, CASE);
+    assert_eq!(forecast.status.code(), Some(0), "{forecast:?}");
+    let text = String::from_utf8(forecast.stdout).expect("text");
+    let start =
+        r#"{"month":"2026-04","at":"2026-04-15T12:00:00+02:00","budget_ms":12960000,"spent_ms":0,"left_ms":12960000,"#;
+    assert!(text.starts_with(start) && text.ends_with("\"breach_certain\":false}\n"), "{text}");
+    assert_eq!(run_with(&["forecast", "-"], CASE).status.code(), Some(2));
+    assert_eq!(run_with(&["forecast", "-", "--at", "noon"], CASE).status.code(), Some(2));
+}
+
+#[test]
+fn a_change_is_compared_with_the_case_and_mistakes_of_both_are_told() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("other.json");
+    let other = file.display().to_string();
+    std::fs::write(&file, r#"{"contract": {"target": "100"}}"#).expect("written");
+    let compared = run_with(&["evaluate", "-", "--what-if", &other], CASE);
+    assert_eq!(compared.status.code(), Some(0), "{compared:?}");
+    let text = String::from_utf8(compared.stdout).expect("text");
+    assert!(text.starts_with("{\"base\":{\"month\":\"2026-04\",") && text.lines().count() == 1, "{text}");
+    assert!(text.contains("\"budget_ms\":-12960000,\"budget_left_ms\":-12960000,\"verdict\":null}}"), "{text}");
+
+    std::fs::write(&file, "{\n\"contracts\": {}}").expect("written");
+    let refused = run_with(&["evaluate", "-", "--what-if", &other], &CASE.replace("target", "targt"));
+    assert_eq!((refused.status.code(), refused.stdout.len()), (Some(2), 0));
+    let text = String::from_utf8(refused.stderr).expect("text");
+    assert!(text.contains("unknown key \"contract.targt\" at line 3"), "{text}");
+    assert!(text.contains("unknown key \"contracts\" at line 2 (did you mean \"contract\"?)"), "{text}");
+
+    for args in [["-", "--csv"], [other.as_str(), "--explain"]] {
+        let both = run_with(&["evaluate", args[0], args[1], "--what-if", &other], CASE);
+        assert_eq!(both.status.code(), Some(2), "{args:?}");
+    }
+    let twice = run_with(&["evaluate", "-", "--what-if", "-"], CASE);
+    assert_eq!(twice.status.code(), Some(2));
+    assert!(String::from_utf8(twice.stderr).expect("text").contains("can be read only once"));
 }

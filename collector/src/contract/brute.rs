@@ -23,7 +23,7 @@ use super::figure::Figure;
 use super::terms::{CountsAs, Denominator, OutageStarts, Terms, UnknownClause};
 use super::track::Track;
 use super::window::Window;
-use super::{Case, CheckEvidence, Evidence, evaluate, evaluate_to_date};
+use super::{Case, CheckEvidence, Evidence, evaluate, evaluate_to_date, evaluate_with_attribution};
 
 /// The answer in minutes.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -127,6 +127,11 @@ fn tidy(evidence: &Evidence) -> Vec<(i64, State)> {
 }
 
 fn judge(puzzle: &Puzzle, until: i64) -> Tally {
+    judge_minutes(puzzle, until).0
+}
+
+/// The answer, and the bucket of each minute in the words of the format.
+fn judge_minutes(puzzle: &Puzzle, until: i64) -> (Tally, Vec<String>) {
     let Puzzle { case, .. } = puzzle;
     let terms = &case.terms;
     let sorted: BTreeMap<&str, Vec<Vec<(i64, State)>>> =
@@ -137,7 +142,7 @@ fn judge(puzzle: &Puzzle, until: i64) -> Tally {
     let mut order: Vec<usize> = (0..case.exclusions.len()).collect();
     order.sort_by_key(|i| (is_work(&case.exclusions[*i]), case.exclusions[*i].span.from, *i));
 
-    let mut tally = Tally::default();
+    let (mut tally, mut words) = (Tally::default(), Vec::new());
     let mut rows: Vec<(i64, bool, bool)> = vec![(0, false, false); case.exclusions.len()];
     let mut cap_left = terms.maintenance.monthly_cap.map_or(i64::MAX, |cap| cap.0 / MINUTE);
     for minute in minutes(puzzle.place) {
@@ -154,10 +159,13 @@ fn judge(puzzle: &Puzzle, until: i64) -> Tally {
         if !covered || !past {
             let credited = past && working && terms.denominator == Denominator::FullMonth;
             *(if credited { &mut tally.up } else { &mut tally.not_covered }) += 1;
+            words.push(if credited { "up" } else { "not_covered" }.to_owned());
         } else if !scheduled {
             tally.out_of_window += 1;
+            words.push("out_of_window".to_owned());
         } else if !working {
             tally.holiday += 1;
+            words.push("holiday".to_owned());
         }
         if !(covered && working) {
             continue;
@@ -173,7 +181,7 @@ fn judge(puzzle: &Puzzle, until: i64) -> Tally {
             rows[*i].1 = true;
             rows[*i].2 |= work && !work_counts;
             if (!work || work_counts) && taken.is_none() {
-                taken = Some(work);
+                taken = Some((work, *i));
                 rows[*i].0 += i64::from(past);
             }
         }
@@ -181,15 +189,23 @@ fn judge(puzzle: &Puzzle, until: i64) -> Tally {
             continue;
         }
         match taken {
-            Some(true) if terms.maintenance.counts_as == CountsAs::Up => tally.up += 1,
-            Some(_) => tally.excluded += 1,
+            Some((true, _)) if terms.maintenance.counts_as == CountsAs::Up => {
+                tally.up += 1;
+                words.push("up".to_owned());
+            }
+            Some((_, i)) => {
+                tally.excluded += 1;
+                words.push(format!("excluded:{}", case.exclusions[i].id));
+            }
             None => {
                 let of = |name: &str| check_at(&case.checks[name], &sorted[name], terms, t);
-                *(match service_at(&case.service, &of) {
+                let state = service_at(&case.service, &of);
+                *(match state {
                     State::Up => &mut tally.up,
                     State::Down => &mut tally.down,
                     State::Unknown => &mut tally.unknown,
                 }) += 1;
+                words.push(state.word().to_owned());
             }
         }
     }
@@ -202,7 +218,7 @@ fn judge(puzzle: &Puzzle, until: i64) -> Tally {
             None => (counted, over_cap.then_some(Refusal::OverCap)),
         })
         .collect();
-    tally
+    (tally, words)
 }
 
 fn refusal(exclusion: &Exclusion, terms: &Terms) -> Option<Refusal> {
@@ -244,8 +260,16 @@ fn cases(normal: u32) -> Config {
 fn the_judge_agrees_with_counting_minutes() {
     TestRunner::new(cases(200))
         .run(&puzzle(), |puzzle| {
-            let figure = evaluate(&puzzle.case);
-            prop_assert_eq!(tally_of(&figure), judge(&puzzle, i64::MAX));
+            let (figure, intervals) = evaluate_with_attribution(&puzzle.case);
+            prop_assert_eq!(&figure, &evaluate(&puzzle.case));
+            let (tally, words) = judge_minutes(&puzzle, i64::MAX);
+            prop_assert_eq!(tally_of(&figure), tally);
+            let mut left = intervals.iter().peekable();
+            for (minute, word) in minutes(puzzle.place).iter().zip(words) {
+                while left.next_if(|interval| interval.span.to.0 <= minute.at).is_some() {}
+                let interval = left.peek().expect("the intervals reach the end of the month");
+                prop_assert_eq!(interval.bucket.to_string(), word, "at {}", UtcTime(minute.at));
+            }
             Ok(())
         })
         .unwrap_or_else(|error| panic!("{error}"));

@@ -65,6 +65,25 @@ impl Day {
         (date.ymd() == (year, month, day)).then_some(date)
     }
 
+    /// The date that the clock in `zone` shows at `at`.
+    pub fn of(at: UtcTime, zone: &TimeZone) -> Self {
+        let offset_ms = i64::from(zone.to_offset(stamp(at)).seconds()) * 1_000;
+        Self::of_local(at.0.saturating_add(offset_ms))
+    }
+
+    /// The first instant at which the clock in `zone` shows this date or a later one.
+    pub fn first(self, zone: &TimeZone) -> UtcTime {
+        let midnight = self.start();
+        // No offset reaches two days.
+        let reach = Millis(2 * Millis::DAY.0);
+        let around = Span::new(UtcTime(midnight.saturating_sub(reach.0)), UtcTime(midnight).plus(reach));
+        let first = offsets(zone, around).into_iter().find_map(|(stretch, offset_ms)| {
+            let at = stretch.from.max(UtcTime(midnight.saturating_sub(offset_ms)));
+            (at < stretch.to).then_some(at)
+        });
+        first.unwrap_or(UtcTime(midnight))
+    }
+
     /// 0 is Monday, 6 is Sunday.
     pub fn weekday(self) -> usize {
         usize::try_from(self.0.saturating_add(3).rem_euclid(7)).unwrap_or(0)
@@ -113,8 +132,7 @@ impl Month {
 
     /// The month in which `at` lies.
     pub fn of(at: UtcTime, zone: &TimeZone) -> Self {
-        let offset_ms = i64::from(zone.to_offset(stamp(at)).seconds()) * 1_000;
-        let (year, month, _) = Day::of_local(at.0.saturating_add(offset_ms)).ymd();
+        let (year, month, _) = Day::of(at, zone).ymd();
         let shown = Self { year, month };
         // A clock set back across midnight shows the old month again after the new one has begun.
         let next = shown.next();
@@ -141,15 +159,7 @@ impl Month {
 
     /// The first instant whose local date lies in this month.
     pub fn first(self, zone: &TimeZone) -> UtcTime {
-        let midnight = Day::civil(self.year, self.month, 1).start();
-        // No offset reaches two days.
-        let reach = Millis(2 * Millis::DAY.0);
-        let around = Span::new(UtcTime(midnight.saturating_sub(reach.0)), UtcTime(midnight).plus(reach));
-        let first = offsets(zone, around).into_iter().find_map(|(stretch, offset_ms)| {
-            let at = stretch.from.max(UtcTime(midnight.saturating_sub(offset_ms)));
-            (at < stretch.to).then_some(at)
-        });
-        first.unwrap_or(UtcTime(midnight))
+        Day::civil(self.year, self.month, 1).first(zone)
     }
 
     /// From its first instant to the first of the next month.

@@ -153,6 +153,9 @@ pub(super) struct Weighed {
     pub(super) as_up: Spans,
     /// One per exclusion, in the order given.
     pub(super) rows: Vec<ExclusionRow>,
+    /// The time on each one's account over the whole month, in the same order: apart from each other, and
+    /// together `excluded` and `as_up`.
+    pub(super) shares: Vec<Spans>,
 }
 
 /// Judges `exclusions` against `agreed`, the covered window time of the whole month. The rows count what
@@ -176,6 +179,7 @@ pub(super) fn weigh(exclusions: &[Exclusion], clause: &Maintenance, agreed: &Spa
         .iter()
         .map(|e| ExclusionRow { id: e.id.clone(), counted_ms: Millis::ZERO, refused: e.refusal(clause) })
         .collect();
+    let mut shares = vec![Spans::default(); exclusions.len()];
     let mut taken = Spans::default();
     for i in order {
         if rows[i].refused.is_some() {
@@ -190,11 +194,12 @@ pub(super) fn weigh(exclusions: &[Exclusion], clause: &Maintenance, agreed: &Spa
         } else {
             None
         };
-        rows[i].counted_ms = part.without(&taken).total_within(counted);
+        shares[i] = part.without(&taken);
+        rows[i].counted_ms = shares[i].total_within(counted);
         taken = taken.union(&part);
     }
     match clause.counts_as {
-        CountsAs::Excluded => Weighed { excluded: others.union(&maintenance), as_up: Spans::default(), rows },
-        CountsAs::Up => Weighed { as_up: maintenance.without(&others), excluded: others, rows },
+        CountsAs::Excluded => Weighed { excluded: others.union(&maintenance), as_up: Spans::default(), rows, shares },
+        CountsAs::Up => Weighed { as_up: maintenance.without(&others), excluded: others, rows, shares },
     }
 }

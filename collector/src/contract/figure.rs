@@ -128,14 +128,15 @@ impl Grounds {
 
 /// The seven buckets of a month, as sets whose lengths are its figures.
 pub(super) struct Buckets {
+    pub(super) not_covered: Spans,
+    pub(super) out_of_window: Spans,
+    pub(super) holiday: Spans,
+    pub(super) excluded: Spans,
+    pub(super) up: Spans,
     pub(super) down: Spans,
-    not_covered_ms: Millis,
-    out_of_window_ms: Millis,
-    holiday_ms: Millis,
-    excluded_ms: Millis,
-    up_ms: Millis,
-    down_ms: Millis,
-    unknown_ms: Millis,
+    pub(super) unknown: Spans,
+    /// The part of the last three that evidence decided about.
+    pub(super) judged: Spans,
 }
 
 /// What evidence and exclusions say, as sets.
@@ -159,24 +160,16 @@ impl Buckets {
         let judged = grounds.agreed.without(&excluded).without(&as_up);
         let down = judged.intersect(facts.down);
         let up = judged.intersect(facts.up).union(&as_up).union(&grounds.credited);
-        let buckets = Self {
-            not_covered_ms: not_covered.total(),
-            out_of_window_ms: out_of_window.total(),
-            holiday_ms: holiday.total(),
-            excluded_ms: excluded.total(),
-            up_ms: up.total(),
-            down_ms: down.total(),
-            unknown_ms: judged.intersect(facts.unknown).total(),
-            down,
-        };
+        let unknown = judged.intersect(facts.unknown);
+        let buckets = Self { not_covered, out_of_window, holiday, excluded, up, down, unknown, judged };
         assert_eq!(buckets.sum(), grounds.month.length(), "the buckets must sum to the month");
         buckets
     }
 
     fn sum(&self) -> Millis {
-        let parts = [self.not_covered_ms, self.out_of_window_ms, self.holiday_ms, self.excluded_ms];
-        let judged = [self.up_ms, self.down_ms, self.unknown_ms];
-        parts.into_iter().chain(judged).fold(Millis::ZERO, Millis::saturating_add)
+        let parts = [&self.not_covered, &self.out_of_window, &self.holiday, &self.excluded];
+        let judged = [&self.up, &self.down, &self.unknown];
+        parts.into_iter().chain(judged).fold(Millis::ZERO, |sum, set| sum.saturating_add(set.total()))
     }
 }
 
@@ -189,7 +182,7 @@ impl Figure {
         outages: Vec<Outage>,
         exclusions: Vec<ExclusionRow>,
     ) -> Self {
-        let Buckets { up_ms, down_ms, unknown_ms, .. } = *buckets;
+        let (up_ms, down_ms, unknown_ms) = (buckets.up.total(), buckets.down.total(), buckets.unknown.total());
         let known_ms = up_ms.saturating_add(down_ms);
         let judged_ms = known_ms.saturating_add(unknown_ms);
         let (agreed_ms, counted_down_ms) = match terms.unknown {
@@ -215,10 +208,10 @@ impl Figure {
         Self {
             month,
             month_ms: buckets.sum(),
-            not_covered_ms: buckets.not_covered_ms,
-            out_of_window_ms: buckets.out_of_window_ms,
-            holiday_ms: buckets.holiday_ms,
-            excluded_ms: buckets.excluded_ms,
+            not_covered_ms: buckets.not_covered.total(),
+            out_of_window_ms: buckets.out_of_window.total(),
+            holiday_ms: buckets.holiday.total(),
+            excluded_ms: buckets.excluded.total(),
             up_ms,
             down_ms,
             unknown_ms,

@@ -71,7 +71,7 @@ impl Holidays {
     fn is_public(&self, day: Day) -> bool {
         let Country::Netherlands = self.country;
         let (year, month, of_month) = day.ymd();
-        let from_easter = day.0 - easter(year).0;
+        let from_easter = day.0.saturating_sub(easter(year).0);
         let moves = match from_easter {
             -2 => self.good_friday,
             // Easter, Ascension and Whitsun with their Mondays.

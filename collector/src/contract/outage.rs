@@ -70,6 +70,38 @@ pub(super) fn follow(judge: &Judge, checks: &[Timeline], names: &[&str], within:
     Judged { timeline, outages }
 }
 
+/// A stretch in which the service read the same for the same reason.
+pub(super) struct Stretch {
+    pub(super) span: Span,
+    pub(super) reading: Reading,
+    /// Places of the checks that made it so; empty where the service was up and seen up.
+    pub(super) because: BTreeSet<usize>,
+}
+
+/// The whole of `within` as stretches, in order, without hole or overlap.
+pub(super) fn stretches(judge: &Judge, checks: &[Timeline], within: Span) -> Vec<Stretch> {
+    let mut stretches: Vec<Stretch> = Vec::new();
+    sweep(checks, within, |at, readings| {
+        let reading = judge.read(readings);
+        let mut because = BTreeSet::new();
+        match reading {
+            Reading { counted: State::Up, seen: State::Up } => {}
+            Reading { counted: State::Up, seen } => judge.blame(readings, |r| r.seen, seen, &mut because),
+            Reading { counted, .. } => judge.blame(readings, |r| r.counted, counted, &mut because),
+        }
+        match stretches.last_mut() {
+            Some(last) if last.reading == reading && last.because == because => last.span.to = within.to,
+            last => {
+                if let Some(last) = last {
+                    last.span.to = at;
+                }
+                stretches.push(Stretch { span: Span::new(at, within.to), reading, because });
+            }
+        }
+    });
+    stretches
+}
+
 /// Fills in how much of each outage lies in `down`.
 pub(super) fn count(outages: &mut [Outage], down: &Spans) {
     for outage in outages.iter_mut().filter(|outage| outage.standing == Standing::Confirmed) {

@@ -33,6 +33,11 @@ impl Percent {
         if micro > Self::FULL.0 { Err(outside()) } else { Ok(Self(micro)) }
     }
 
+    /// As millionths of a percent.
+    pub fn micro(self) -> i64 {
+        self.0
+    }
+
     /// `part` of `whole`, floored; `None` when `whole` is not positive.
     pub fn of(part: Millis, whole: Millis) -> Option<Self> {
         if whole.0 <= 0 {

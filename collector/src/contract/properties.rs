@@ -5,13 +5,15 @@ use peil_proto::time::UtcTime;
 use peil_proto::units::Millis;
 use proptest::prelude::*;
 
+use super::attribution::{Bucket, Cause};
 use super::brute::{any_case, plain, with_tracks};
 use super::calendar::Month;
 use super::figure::Figure;
 use super::outage::Standing;
 use super::span::{Span, Spans};
 use super::terms::{Confirm, OutageStarts, Terms, UnknownClause};
-use super::{Case, Evidence, evaluate, evaluate_to_date};
+use super::whatif::{Change, Delta, what_if};
+use super::{Case, Evidence, evaluate, evaluate_to_date, evaluate_with_attribution, forecast};
 
 fn for_each_vantage(case: &mut Case, mut change: impl FnMut(&mut Vec<(UtcTime, State)>)) {
     for check in case.checks.values_mut() {
@@ -124,6 +126,66 @@ proptest! {
         for pair in figure.outages.windows(2) {
             prop_assert!(pair[0].span.to <= pair[1].span.from);
         }
+    }
+
+    #[test]
+    fn every_loss_names_its_checks_and_every_exclusion_has_its_own_time((case, _) in any_case()) {
+        let (figure, intervals) = evaluate_with_attribution(&case);
+        for interval in &intervals {
+            let named = match &interval.cause {
+                Cause::Checks(names) | Cause::Unconfirmed(names) => names.len(),
+                Cause::Plain | Cause::Exclusion(_) | Cause::FullMonth => 0,
+            };
+            match interval.bucket {
+                Bucket::Down | Bucket::Unknown => prop_assert!(named > 0, "{interval:?}"),
+                Bucket::Up => prop_assert!(named == 0 || matches!(interval.cause, Cause::Unconfirmed(_))),
+                _ => prop_assert_eq!(named, 0),
+            }
+        }
+        for pair in intervals.windows(2) {
+            prop_assert_eq!(pair[0].span.to, pair[1].span.from);
+            prop_assert!((&pair[0].bucket, &pair[0].cause) != (&pair[1].bucket, &pair[1].cause), "{pair:?}");
+        }
+        for row in &figure.exclusions {
+            let own = intervals.iter().filter(|interval| interval.cause == Cause::Exclusion(row.id.clone()));
+            prop_assert_eq!(own.map(|interval| interval.span.length().0).sum::<i64>(), row.counted_ms.0);
+        }
+        for outage in figure.outages.iter().filter(|outage| outage.standing == Standing::Confirmed) {
+            let down = intervals.iter().filter(|interval| interval.bucket == Bucket::Down);
+            let inside: i64 = down.map(|interval| interval.span.clip(outage.span).length().0).sum();
+            prop_assert_eq!(inside, outage.counted_ms.0);
+        }
+    }
+
+    #[test]
+    fn a_certain_breach_stays_one_whatever_becomes_of_the_exclusions_ahead((case, now) in any_case(), called_off: bool) {
+        let (to_date, ahead) = (evaluate_to_date(&case, now), forecast(&case, now));
+        let told = (ahead.budget_ms, ahead.spent_ms, ahead.left_ms, ahead.breach_certain);
+        let figure = &to_date.figure;
+        let expected = (to_date.budget_ms, figure.counted_down_ms, to_date.budget_left_ms, to_date.breach_certain);
+        prop_assert_eq!(told, expected);
+        if to_date.breach_certain {
+            let mut rest = case.clone();
+            rest.exclusions.retain(|exclusion| !called_off || exclusion.span.from < now);
+            let whole = evaluate(&rest);
+            prop_assert!(whole.counted_down_ms > whole.budget_ms, "{whole:?}");
+        }
+    }
+
+    #[test]
+    fn what_would_be_is_the_figure_under_the_other_agreement((case, _) in any_case(), (other, _) in any_case()) {
+        let change = Change { terms: Some(other.terms.clone()), exclusions: Some(other.exclusions.clone()) };
+        let compared = what_if(case.clone(), change);
+        let changed = Case { terms: other.terms, exclusions: other.exclusions, ..case.clone() };
+        prop_assert_eq!(&compared.base, &evaluate(&case));
+        prop_assert_eq!(&compared.what_if, &evaluate(&changed));
+        let delta = compared.delta;
+        let outside = [delta.not_covered_ms, delta.out_of_window_ms, delta.holiday_ms, delta.excluded_ms];
+        let judged = [delta.up_ms, delta.down_ms, delta.unknown_ms];
+        prop_assert_eq!(outside.iter().chain(&judged).map(|ms| ms.0).sum::<i64>(), delta.month_ms.0);
+        let same = what_if(case, Change::default());
+        prop_assert_eq!(same.delta, Delta::between(&same.base, &same.base));
+        prop_assert_eq!(same.base, same.what_if);
     }
 
     #[test]

@@ -129,6 +129,14 @@ impl Spans {
         self.iter().fold(Millis::ZERO, |sum, span| sum.saturating_add(span.length()))
     }
 
+    /// The part inside `span`; looks only at the spans that meet it.
+    #[must_use]
+    pub fn within(&self, span: Span) -> Self {
+        let start = self.0.partition_point(|mine| mine.to <= span.from);
+        let meeting = self.0[start..].iter().take_while(|mine| mine.from < span.to);
+        Self(meeting.map(|mine| mine.clip(span)).filter(|part| !part.is_empty()).collect())
+    }
+
     /// How long inside `span`; looks only at the spans that meet it.
     pub fn total_within(&self, span: Span) -> Millis {
         let start = self.0.partition_point(|mine| mine.to <= span.from);
@@ -153,6 +161,26 @@ impl Spans {
         }
         Self(kept)
     }
+
+    /// The latest part of this set, at most `length` long.
+    #[must_use]
+    pub fn last(&self, length: Millis) -> Self {
+        let skipped = self.total().saturating_sub(length);
+        self.without(&self.first(skipped))
+    }
+
+    /// The earliest instant at which `length` of this set has passed; `None` when it is not that long.
+    /// Nothing has passed already at the beginning of the set.
+    pub fn passed(&self, length: Millis) -> Option<UtcTime> {
+        let mut left = length;
+        for span in &self.0 {
+            if left <= span.length() {
+                return Some(span.from.plus(left));
+            }
+            left = left.saturating_sub(span.length());
+        }
+        None
+    }
 }
 
 #[cfg(test)]
@@ -174,18 +202,26 @@ mod tests {
         #[test]
         fn the_algebra_is_membership(a in set(), b in set(), length in 0_i64..80) {
             let (union, both, less) = (a.union(&b), a.intersect(&b), a.without(&b));
-            let first = a.first(Millis(length));
+            let (first, last) = (a.first(Millis(length)), a.last(Millis(length)));
+            let passed = (!a.is_empty() && length <= a.total().0).then(|| {
+                (-5..240).find(|at| a.total_within(Span::new(UtcTime(-5), UtcTime(*at))).0 == length)
+            });
+            // Nothing has passed long before the set begins; asked is the beginning.
+            let passed = if length == 0 { passed.map(|_| a.iter().next().map(|span| span.from.0)) } else { passed };
+            prop_assert_eq!(a.passed(Millis(length)).map(|at| at.0), passed.flatten());
             let mut seen = 0;
             for at in -5..240 {
                 prop_assert_eq!(holds(&union, at), holds(&a, at) || holds(&b, at));
                 prop_assert_eq!(holds(&both, at), holds(&a, at) && holds(&b, at));
                 prop_assert_eq!(holds(&less, at), holds(&a, at) && !holds(&b, at));
                 prop_assert_eq!(holds(&first, at), holds(&a, at) && seen < length);
+                prop_assert_eq!(holds(&last, at), holds(&a, at) && seen >= a.total().0 - length);
                 seen += i64::from(holds(&a, at));
             }
             prop_assert_eq!(a.total().0, (-5..240).map(|at| i64::from(holds(&a, at))).sum::<i64>());
             let part = Span::new(UtcTime(30), UtcTime(90));
             prop_assert_eq!(a.total_within(part), a.intersect(&part.into()).total());
+            prop_assert_eq!(a.within(part), a.intersect(&part.into()));
         }
     }
 }

@@ -170,7 +170,7 @@ impl Terms {
     }
 }
 
-fn read_zone(fields: &mut Fields<'_>) -> Option<TimeZone> {
+pub(super) fn read_zone(fields: &mut Fields<'_>) -> Option<TimeZone> {
     let mistakes = fields.mistakes();
     let node = fields.take("timezone")?;
     let name = node.as_str(mistakes)?;

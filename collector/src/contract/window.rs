@@ -116,7 +116,8 @@ impl Window {
     }
 }
 
-fn read_days(node: Node, mistakes: &Mistakes) -> [bool; 7] {
+/// A list of days of the week, Monday first.
+pub(super) fn read_days(node: Node, mistakes: &Mistakes) -> [bool; 7] {
     let mut days = [false; 7];
     let place = Node { value: Value::Null, ..node.clone() };
     let items = node.into_list(mistakes);

@@ -11,6 +11,7 @@ use crate::contract::calendar::Month;
 use crate::contract::exclusion::{EXCLUSIONS_MAX, Exclusion, read_span, read_time};
 use crate::contract::expr::Expr;
 use crate::contract::terms::Terms;
+use crate::contract::whatif::Change;
 use crate::contract::{Case, CheckEvidence, Evidence};
 
 const STATES: [(&str, State); 3] = [("up", State::Up), ("down", State::Down), ("unknown", State::Unknown)];
@@ -20,27 +21,36 @@ const STATES: [(&str, State); 3] = [("up", State::Up), ("down", State::Down), ("
 /// # Errors
 /// [`Refused`] with every mistake, in order of line.
 pub fn read_case(file: &str, text: &str) -> Result<Case, Refused> {
+    read_case_and_contract(file, text).map(|(case, _)| case)
+}
+
+/// As [`read_case`], with the contract as it was written, for [`Changes::apply`].
+///
+/// # Errors
+/// [`Refused`] with every mistake, in order of line.
+pub fn read_case_and_contract(file: &str, text: &str) -> Result<(Case, Node), Refused> {
+    read_document(file, text, read_root)
+}
+
+/// Parses `text` and reads it with `read`, which returns nothing when it has noted a mistake.
+fn read_document<T>(file: &str, text: &str, read: impl FnOnce(Node, &Mistakes) -> Option<T>) -> Result<T, Refused> {
     let mistakes = Mistakes::new(file);
     let root = Document::json(text, &mistakes);
     // Without a tree there is nothing more to say than that it could not be read.
-    let case = if mistakes.is_empty() || root.value != Value::Null { read_root(root, &mistakes) } else { None };
-    if case.is_none() && mistakes.is_empty() {
+    let found = if mistakes.is_empty() || root.value != Value::Null { read(root, &mistakes) } else { None };
+    if found.is_none() && mistakes.is_empty() {
         mistakes.add(0, "the file could not be understood");
     }
-    mistakes.into_result(case).and_then(|case| {
-        case.ok_or_else(|| Refused { file: file.to_owned(), mistakes: vec!["the file is incomplete".to_owned()] })
+    mistakes.into_result(found).and_then(|found| {
+        found.ok_or_else(|| Refused { file: file.to_owned(), mistakes: vec!["the file is incomplete".to_owned()] })
     })
 }
 
-fn read_root(root: Node, mistakes: &Mistakes) -> Option<Case> {
+fn read_root(root: Node, mistakes: &Mistakes) -> Option<(Case, Node)> {
     let mut fields = root.fields(mistakes);
     let month = fields.need("month").and_then(|node| read_month(&node, mistakes));
-    let terms = fields.need("contract").map(|node| {
-        let mut contract = node.fields(mistakes);
-        let terms = Terms::read(&mut contract);
-        contract.finish();
-        terms
-    });
+    let contract = fields.need("contract");
+    let terms = contract.clone().map(|node| read_terms(node, mistakes));
     let mut checks = BTreeMap::new();
     let mut names = BTreeSet::new();
     if let Some(node) = fields.need("checks") {
@@ -52,13 +62,89 @@ fn read_root(root: Node, mistakes: &Mistakes) -> Option<Case> {
         }
     }
     let service = fields.need("service").and_then(|node| Expr::read(node, mistakes, &|name| names.contains(name)));
+    let exclusions = read_exclusions(&mut fields);
+    fields.finish();
+    let case = Case { month: month?, terms: terms?, service: service?, checks, exclusions };
+    contract.map(|contract| (case, contract))
+}
+
+fn read_terms(contract: Node, mistakes: &Mistakes) -> Terms {
+    let mut fields = contract.fields(mistakes);
+    let terms = Terms::read(&mut fields);
+    fields.finish();
+    terms
+}
+
+fn read_exclusions(fields: &mut Fields<'_>) -> Vec<Exclusion> {
     let exclusions = fields.tables("exclusions");
     if exclusions.len() > EXCLUSIONS_MAX {
         fields.refuse(format_args!("has {} exclusions; the limit is {EXCLUSIONS_MAX}", exclusions.len()));
     }
-    let exclusions = exclusions.into_iter().filter_map(Exclusion::read).collect();
-    fields.finish();
-    Some(Case { month: month?, terms: terms?, service: service?, checks, exclusions })
+    exclusions.into_iter().filter_map(Exclusion::read).collect()
+}
+
+/// What another agreement would say: only the keys that differ.
+#[derive(Debug, Clone)]
+pub struct Changes {
+    file: String,
+    contract: Option<Node>,
+    exclusions: Option<Vec<Exclusion>>,
+}
+
+impl Changes {
+    /// Reads an object with `contract`, `exclusions` or both. Keys under `contract` replace those of the
+    /// case, tables key by key and lists as a whole; `exclusions` replaces them all.
+    ///
+    /// # Errors
+    /// [`Refused`] with every mistake, in order of line; a file that changes nothing is one.
+    pub fn read(file: &str, text: &str) -> Result<Self, Refused> {
+        read_document(file, text, |root, mistakes| {
+            let mut fields = root.fields(mistakes);
+            let contract = fields.take_some("contract");
+            // Read once by itself, so that its mistakes carry the lines of this file.
+            let keys = contract.clone().map(|node| node.fields(mistakes).rest().len());
+            contract.clone().map(|node| read_terms(node, mistakes));
+            let exclusions = fields.peek("exclusions").is_some().then(|| read_exclusions(&mut fields));
+            if mistakes.is_empty() && exclusions.is_none() && keys.unwrap_or(0) == 0 {
+                fields.refuse("changes nothing; name what differs under \"contract\" or \"exclusions\"");
+            }
+            fields.finish();
+            Some(Self { file: file.to_owned(), contract, exclusions })
+        })
+    }
+
+    /// These changes of the case in `file`, whose contract was written as `contract`.
+    ///
+    /// # Errors
+    /// [`Refused`] when each file is usable but the two contradict each other.
+    pub fn apply(self, file: &str, contract: Node) -> Result<Change, Refused> {
+        let Some(changed) = self.contract else {
+            return Ok(Change { terms: None, exclusions: self.exclusions });
+        };
+        let mistakes = Mistakes::new(format!("{file} changed by {}", self.file));
+        let terms = read_terms(merge(contract, changed), &mistakes);
+        mistakes.into_result(Change { terms: Some(terms), exclusions: self.exclusions })
+    }
+}
+
+/// `changed` over `base`: tables key by key, anything else as a whole.
+fn merge(base: Node, changed: Node) -> Node {
+    match (base.value, changed.value) {
+        (Value::Table(mut entries), Value::Table(changes)) => {
+            for change in changes {
+                match entries.iter_mut().find(|entry| entry.key == change.key) {
+                    Some(entry) => {
+                        let place = Node { path: String::new(), line: 0, value: Value::Null };
+                        let old = std::mem::replace(&mut entry.node, place);
+                        entry.node = merge(old, change.node);
+                    }
+                    None => entries.push(change),
+                }
+            }
+            Node { path: base.path, line: base.line, value: Value::Table(entries) }
+        }
+        (_, value) => Node { value, ..changed },
+    }
 }
 
 fn read_month(node: &Node, mistakes: &Mistakes) -> Option<Month> {

@@ -8,8 +8,9 @@ use crate::contract::exclusion::Refusal;
 use crate::contract::figure::Figure;
 use crate::contract::percent::Percent;
 
+/// A figure with the keys of the format.
 #[derive(Serialize)]
-struct Output<'a> {
+pub(super) struct Output<'a> {
     month: String,
     month_ms: i64,
     not_covered_ms: i64,
@@ -63,7 +64,8 @@ pub fn to_value(figure: &Figure, zone: &TimeZone) -> serde_json::Value {
     serde_json::to_value(output(figure, zone)).unwrap_or_default()
 }
 
-fn output<'f>(figure: &'f Figure, zone: &TimeZone) -> Output<'f> {
+/// `figure` with the keys of the format; times have the offset that holds in `zone`.
+pub(super) fn output<'a>(figure: &'a Figure, zone: &TimeZone) -> Output<'a> {
     let text = |percent: Option<Percent>| percent.map(|percent| percent.to_string());
     let outages = figure.outages.iter().map(|outage| OutageOut {
         from: local_rfc3339(outage.span.from, zone),

@@ -260,7 +260,8 @@ pub(super) fn puzzle() -> impl Strategy<Value = Puzzle> {
                     }
                 }
             }
-            for exclusion in &mut exclusions {
+            for (i, exclusion) in exclusions.iter_mut().enumerate() {
+                exclusion.id = format!("X{i}");
                 exclusion.span = Span::new(moved(exclusion.span.from), moved(exclusion.span.to));
                 exclusion.announced_at = exclusion.announced_at.map(moved);
             }
