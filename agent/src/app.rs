@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use peil_proto::plan::Plan;
-use peil_proto::record::{Gap, Record, Vitals};
+use peil_proto::record::{Gap, HostFacts, Record, Vitals};
 use peil_proto::sample::GapReason;
 use peil_proto::time::{UtcTime, WallClock};
 use peil_proto::units::Millis;
@@ -24,7 +24,7 @@ use tracing::{error, info, warn};
 use crate::config::Config;
 use crate::identity::Identity;
 use crate::recorder::{Chain, Recorder};
-use crate::runner::{Runner, Tally};
+use crate::runner::{Runner, TELL_AGAIN, Tally};
 use crate::spool::Spool;
 use crate::uplink::Link;
 use crate::uplink::session::Uplink;
@@ -50,7 +50,6 @@ pub async fn run(config: Config, clock: WallClock, stop: CancellationToken) -> a
     let (recorder, spool_thread) = Recorder::start(spool, clock.clone())?;
     let facts = host::facts(root);
     tell_of_stop(&recorder, state_dir, clock.now()).await;
-    recorder.record(&Record::Facts(facts.clone()), false).await;
 
     let plan = plan_file::load(state_dir).unwrap_or_default();
     info!(version = plan.version, checks = plan.checks.len(), "last plan");
@@ -74,6 +73,7 @@ pub async fn run(config: Config, clock: WallClock, stop: CancellationToken) -> a
         plans: plans.clone(),
         clock: clock.clone(),
         state_dir: state_dir.clone(),
+        facts: facts.clone(),
     };
     tellers.spawn(vitals.run(telling.clone()));
     let session = Uplink {
@@ -208,6 +208,7 @@ struct TellVitals {
     plans: Arc<watch::Sender<Arc<Plan>>>,
     clock: WallClock,
     state_dir: std::path::PathBuf,
+    facts: HostFacts,
 }
 
 impl TellVitals {
@@ -216,9 +217,12 @@ impl TellVitals {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut alive = interval(Duration::from_secs(5));
         alive.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        // The first tick of an interval comes at once: facts are told at start and then once a day.
+        let mut facts = interval(TELL_AGAIN);
         let mut cpu = Duration::ZERO;
         loop {
             tokio::select! {
+                _ = facts.tick() => self.recorder.record(&Record::Facts(self.facts.clone()), false).await,
                 _ = ticks.tick() => self.recorder.record(&Record::Vitals(self.vitals(&mut cpu)), false).await,
                 _ = alive.tick() => note_alive(&self.state_dir, self.clock.now()),
                 () = stop.cancelled() => return,

@@ -37,6 +37,9 @@ const LATE: Millis = Millis::SECOND;
 /// Probes that end within this time of a stop still count; the rest are marked. Shorter than the shortest grace time.
 const STOP_PATIENCE: Duration = Duration::from_millis(500);
 
+/// Facts that do not change are told once a day all the same, so that nobody has to look further back.
+pub const TELL_AGAIN: Duration = Duration::from_secs(86_400);
+
 /// Ticks since the last vitals.
 #[derive(Debug, Default)]
 pub struct Tally {
@@ -66,6 +69,8 @@ struct InFlight {
 struct Seen {
     outcome: Option<Outcome>,
     certificate: Option<[u8; 32]>,
+    /// When the detail was told last.
+    told: Option<Instant>,
 }
 
 /// The task that probes. One per agent.
@@ -220,9 +225,14 @@ impl Runner {
         let certificate_changed = fingerprint.is_some() && fingerprint != seen.certificate;
         seen.outcome = Some(done.sample.outcome);
         seen.certificate = fingerprint.or(seen.certificate);
+        let told_long_ago = seen.told.is_none_or(|at| at.elapsed() >= TELL_AGAIN);
+        let tell = outcome_changed || certificate_changed || told_long_ago;
+        if tell {
+            seen.told = Some(Instant::now());
+        }
         let urgent = outcome_changed || done.sample.outcome.state() != State::Up;
         debug!(%check, outcome = %done.sample.outcome.word(), delay_ms = %done.sample.delay, "probed");
-        if let Some(observation) = done.observation.filter(|_| outcome_changed || certificate_changed) {
+        if let Some(observation) = done.observation.filter(|_| tell) {
             let detail = ProbeDetail {
                 check,
                 scheduled_at: done.sample.scheduled_at,
@@ -294,7 +304,7 @@ fn in_words(observation: &Observation) -> String {
             Some(phase) => format!("{} during {}: {}", failure.kind, phase.name(), failure.text),
             None => format!("{}: {}", failure.kind, failure.text),
         },
-        None => "up".to_owned(),
+        None => format!("answered by {}", last_peer(observation)),
     }
 }
 
