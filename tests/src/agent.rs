@@ -74,7 +74,7 @@ impl Agent {
         Ok(identity.agent().to_string())
     }
 
-    /// Starts the process; returns when the spool is open.
+    /// Starts the process.
     ///
     /// # Errors
     /// When it runs already or cannot be started.
@@ -112,13 +112,13 @@ impl Agent {
         self.logged.iter().cloned().chain(now).collect()
     }
 
-    /// Waits until a line it logged has `text` in it; gives the line.
+    /// Waits until a line it logged since it was started last has `text` in it; gives the line.
     ///
     /// # Errors
     /// When none comes.
     pub async fn says(&self, text: &str) -> anyhow::Result<String> {
         eventually(&format!("the agent logs {text:?}"), async || {
-            let log = self.log();
+            let log = self.process.as_ref().map(Process::err).unwrap_or_default();
             log.iter().find(|line| line.contains(text)).cloned().with_context(|| format!("only:\n{}", log.join("\n")))
         })
         .await

@@ -35,7 +35,7 @@ fn program(name: &str) -> anyhow::Result<PathBuf> {
     let path = directory.join(name);
     ensure!(
         path.is_file(),
-        "{} is not there: run `cargo build --workspace --bins` first, or tests/run",
+        "{} is not there: run `cargo build -p peil-collector -p peil-agent` first, or tests/run",
         path.display()
     );
     Ok(path)
@@ -57,12 +57,13 @@ fn build(directory: &Path) -> anyhow::Result<()> {
     };
     let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml");
     let built = Command::new(cargo)
-        .args(["build", "--locked", "--workspace", "--bins", "--profile", profile, "--manifest-path", manifest])
+        .args(["build", "--locked", "-p", "peil-collector", "-p", "peil-agent", "--bins"])
+        .args(["--profile", profile, "--manifest-path", manifest])
         .output()
         .context("cannot start cargo")?;
     ensure!(
         built.status.success(),
-        "the programs cannot be built; try `cargo build --workspace --bins`:\n{}",
+        "the programs cannot be built; try `cargo build -p peil-collector -p peil-agent`:\n{}",
         String::from_utf8_lossy(&built.stderr)
     );
     Ok(())

@@ -148,3 +148,80 @@ impl Stream {
         Ok(holes)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use peil_proto::sample::{GapReason, Outcome, Phases};
+    use peil_proto::units::Millis;
+
+    fn sample(check: u32, at: i64) -> Item {
+        Item::Sample(Sample {
+            check: CheckNo(check),
+            scheduled_at: UtcTime(at),
+            delay: Millis(0),
+            outcome: Outcome::Up { code: 0 },
+            phases: Phases::default(),
+        })
+    }
+
+    fn gap(from: i64, to: i64) -> Item {
+        let reason = GapReason::AgentStopped;
+        let gap = Gap { from: UtcTime(from), to: UtcTime(to), reason, check: None, records_lost: 0 };
+        convert::to_item(&convert::to_spool(&Record::Gap(gap))).unwrap()
+    }
+
+    fn stream(records: Vec<(u64, Item)>) -> Stream {
+        let acked = records.last().map_or(0, |(seq, _)| *seq);
+        let stored = records.len() as u64;
+        Stream { agent: AgentId([1; 16]), epoch: 1, acked, counted: (stored, 0), records }
+    }
+
+    #[test]
+    fn what_is_lost_doubled_or_miscounted_is_found() {
+        let good = || vec![(1, sample(1, 0)), (2, sample(2, 0)), (3, sample(1, 1_000))];
+        stream(good()).check(0).unwrap();
+
+        let refused = |records, words: &str| {
+            let error = stream(records).check(0).unwrap_err().to_string();
+            assert!(error.contains(words), "{words:?} is not in {error:?}");
+        };
+        let mut missing = good();
+        missing.remove(1);
+        refused(missing, "record 3 follows 1");
+        let mut twice = good();
+        twice.insert(1, (1, sample(1, 0)));
+        refused(twice, "record 1 follows 1");
+        let mut doubled = good();
+        doubled.push((4, sample(1, 1_000)));
+        refused(doubled, "check 1 has two samples for");
+
+        let mut behind = stream(good());
+        behind.acked = 4;
+        assert!(behind.check(0).is_err(), "acked and not there");
+        let mut lost = stream(good());
+        lost.counted = (3, 1);
+        assert!(lost.check(0).is_err(), "counted as lost");
+    }
+
+    #[test]
+    fn a_jump_of_the_numbering_is_allowed_as_often_as_it_was_told() {
+        let records = || vec![(1, sample(1, 0)), (2 + SEQ_JUMP, sample(1, 1_000))];
+        stream(records()).check(1).unwrap();
+        assert!(stream(records()).check(0).is_err());
+    }
+
+    #[test]
+    fn a_hole_is_one_unless_a_gap_tells_of_it() {
+        let before = || vec![(1, sample(1, 0)), (2, sample(1, 1_000))];
+        assert_eq!(stream(before()).holes(1_000).unwrap(), []);
+        let mut hole = before();
+        hole.push((3, sample(1, 6_000)));
+        assert_eq!(stream(hole).holes(1_000).unwrap(), [(CheckNo(1), UtcTime(1_000), UtcTime(6_000))]);
+        for (from, to, told) in [(1_100, 5_900, true), (1_100, 3_000, false), (4_000, 5_900, false)] {
+            let mut records = before();
+            records.extend([(3, gap(from, to)), (4, sample(1, 6_000))]);
+            assert_eq!(stream(records).holes(1_000).unwrap().is_empty(), told, "a gap from {from} to {to}");
+        }
+    }
+}
