@@ -20,6 +20,8 @@ pub use crate::store::alerts::outbox::Event;
 
 /// Time one delivery may take.
 const SEND_MAX: Duration = Duration::from_secs(10);
+/// Bytes of a refusal that are read; the rest is not waited for.
+const REFUSAL_BYTES_MAX: usize = 1 << 10;
 
 /// The kinds of alert. Adding one: a variant, its words, and a line in [`wanted`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -322,12 +324,19 @@ impl Sender {
                 std::fs::read_to_string(file).map_err(|error| SendError::File(file.display().to_string(), error))?;
             request = request.bearer_auth(token.trim());
         }
-        let answer = request.send().await.map_err(|error| SendError::Unreached(url.to_owned(), error.without_url()))?;
+        let mut answer =
+            request.send().await.map_err(|error| SendError::Unreached(url.to_owned(), error.without_url()))?;
         let status = answer.status();
         if status.is_success() {
             return Ok(());
         }
-        let text = answer.text().await.unwrap_or_default().chars().take(200).collect();
+        let mut said = Vec::new();
+        while said.len() < REFUSAL_BYTES_MAX
+            && let Ok(Some(part)) = answer.chunk().await
+        {
+            said.extend_from_slice(&part[..part.len().min(REFUSAL_BYTES_MAX - said.len())]);
+        }
+        let text = String::from_utf8_lossy(&said).chars().take(200).collect();
         Err(SendError::Refused { url: url.to_owned(), status: status.as_u16(), text })
     }
 }
