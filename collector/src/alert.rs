@@ -1,9 +1,13 @@
 //! TELL: which alerts there must be, and the words of a message.
 //!
 //! [`wanted`] is a pure function of the snapshot: the `raise` job opens what is wanted and not open, and
-//! resolves what is open and not wanted any more. So an alert cannot be forgotten, sent for something
+//! resolves what is open and [over](is_over). So an alert cannot be forgotten, sent for something
 //! that is over, or sent twice: the key is the trouble itself. Delivery is at least once, through the
 //! store's outbox; receivers fold repeats by the key.
+//!
+//! "Not wanted any more" is not "over": to resolve is to say that all is well. An outage is over when the service is
+//! seen up, not when nobody knows or the window closes; a silence when the agent is heard, not
+//! when the collector was restarted and starts counting anew.
 
 pub mod alertmanager;
 pub mod webhook;
@@ -16,10 +20,13 @@ use peil_proto::units::Millis;
 
 use crate::config::{Channel, ChannelKind};
 use crate::snapshot::{HostView, PatchState, ServiceView, Snapshot};
+use crate::store::alerts::AlertRow;
 pub use crate::store::alerts::outbox::Event;
 
 /// Time one delivery may take.
 const SEND_MAX: Duration = Duration::from_secs(10);
+/// Bytes of a refusal that are read; the rest is not waited for.
+const REFUSAL_BYTES_MAX: usize = 1 << 10;
 
 /// The kinds of alert. Adding one: a variant, its words, and a line in [`wanted`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -77,8 +84,6 @@ pub struct Wanted {
     pub summary: String,
     /// What to do.
     pub action: String,
-    /// Page that shows it, relative.
-    pub path: String,
     /// When it began, as far as known.
     pub since: UtcTime,
 }
@@ -90,6 +95,21 @@ pub fn wanted(snapshot: &Snapshot) -> Vec<Wanted> {
     let hosts = snapshot.hosts.iter().filter(|host| !host.revoked);
     let hosts = hosts.flat_map(|host| [silent(host, snapshot.at), overdue(host, snapshot.at)]);
     services.chain(hosts).flatten().collect()
+}
+
+/// Whether the trouble of an open alert that is not wanted has passed. What is not configured any more is over.
+pub fn is_over(open: &AlertRow, snapshot: &Snapshot) -> bool {
+    match open.key.split_once('/') {
+        Some(("outage", name)) => {
+            let service = snapshot.services.iter().find(|service| service.name == name);
+            service.is_none_or(|service| service.state == State::Up)
+        }
+        Some(("agent_silent", agent)) => {
+            let host = snapshot.hosts.iter().find(|host| host.agent.to_string() == agent);
+            host.is_none_or(|host| host.revoked || host.connected || host.last_contact > Some(open.opened_at))
+        }
+        _ => true,
+    }
 }
 
 fn outage(service: &ServiceView, now: UtcTime) -> Option<Wanted> {
@@ -115,7 +135,6 @@ fn outage(service: &ServiceView, now: UtcTime) -> Option<Wanted> {
             service.because.join(", "),
             in_words(service.budget_left_ms)
         ),
-        path: format!("/services/{}", service.name),
         since,
     })
 }
@@ -136,7 +155,6 @@ fn breach(service: &ServiceView, now: UtcTime) -> Option<Wanted> {
         action:
             "Tell the service delivery manager; check the outages on the page for time that should have been excluded."
                 .to_owned(),
-        path: format!("/services/{}", service.name),
         since: now,
     })
 }
@@ -152,7 +170,6 @@ fn silent(host: &HostView, now: UtcTime) -> Option<Wanted> {
             "Look on {} whether the host runs and `systemctl status peil-agent`; its records wait in its spool.",
             host.host
         ),
-        path: format!("/hosts/{}", host.agent),
         since,
     })
 }
@@ -181,7 +198,6 @@ fn overdue(host: &HostView, now: UtcTime) -> Option<Wanted> {
             "Install them on {} (`apt-get upgrade`, `apt-get dist-upgrade` for new dependencies) or record why not.",
             host.host
         ),
-        path: format!("/hosts/{}", host.agent),
         since: first,
     })
 }
@@ -322,12 +338,19 @@ impl Sender {
                 std::fs::read_to_string(file).map_err(|error| SendError::File(file.display().to_string(), error))?;
             request = request.bearer_auth(token.trim());
         }
-        let answer = request.send().await.map_err(|error| SendError::Unreached(url.to_owned(), error.without_url()))?;
+        let mut answer =
+            request.send().await.map_err(|error| SendError::Unreached(url.to_owned(), error.without_url()))?;
         let status = answer.status();
         if status.is_success() {
             return Ok(());
         }
-        let text = answer.text().await.unwrap_or_default().chars().take(200).collect();
+        let mut said = Vec::new();
+        while said.len() < REFUSAL_BYTES_MAX
+            && let Ok(Some(part)) = answer.chunk().await
+        {
+            said.extend_from_slice(&part[..part.len().min(REFUSAL_BYTES_MAX - said.len())]);
+        }
+        let text = String::from_utf8_lossy(&said).chars().take(200).collect();
         Err(SendError::Refused { url: url.to_owned(), status: status.as_u16(), text })
     }
 }
@@ -357,26 +380,4 @@ fn rustls_config(bundle: Option<&std::path::Path>) -> Result<rustls::ClientConfi
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn spans_read_as_people_say_them() {
-        let table = [
-            (0, "none"),
-            (45_000, "45 s"),
-            (60_000, "1 min"),
-            (12_960_000, "3 h 36 min"),
-            (-5_000, "minus 5 s"),
-            (90_000_000, "1 d 1 h"),
-        ];
-        for (ms, words) in table {
-            assert_eq!(in_words(Millis(ms)), words);
-        }
-    }
-
-    #[test]
-    fn a_healthy_snapshot_wants_no_alert() {
-        assert_eq!(wanted(&Snapshot::default()), []);
-    }
-}
+mod tests;

@@ -1,30 +1,36 @@
 //! The outbox to the receivers: at least once, in order per alert and channel, for as long as it takes.
 //!
 //! A failed attempt is noted with its reason and tried again after 1, 2, 4 … seconds, at most five minutes; nothing is
-//! ever given up. Channels do not wait for each other. Channels that forget are told every minute what is open.
+//! ever given up, but for what was meant for a channel that is not configured any more. Each channel has a
+//! lane of its own, so a slow or dead receiver holds up nobody else. Channels that forget are told every minute
+//! what is open. A delivery the receiver took but the store did not note is noted before anything else is
+//! sent: a failing store does not page somebody every second.
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use peil_proto::time::{UtcTime, WallClock};
+use peil_proto::time::WallClock;
 use peil_proto::units::Millis;
-use std::sync::Arc;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::alert::alertmanager::REFRESH_EVERY;
 use crate::alert::{AlertKind, Event, Message, Sender};
 use crate::store::alerts::AlertRow;
-use crate::store::alerts::outbox::Delivery;
+use crate::store::alerts::outbox::{Delivery, DeliveryId};
 use crate::store::{Store, StoreError};
 
 /// The beat without a nudge: retries come due.
 const BEAT: Duration = Duration::from_secs(1);
-/// Deliveries taken up at once.
-const BATCH: u32 = 200;
+/// Deliveries looked at for one lane; when all of them are for others, more are looked at.
+const LOOKS: [u32; 3] = [200, 20_000, u32::MAX];
 /// Longest wait between attempts.
 const RETRY_MAX: Millis = Millis(5 * Millis::MINUTE.0);
 
@@ -43,106 +49,160 @@ pub struct Deliver {
 }
 
 impl Deliver {
-    /// Runs until `stop`; an attempt under way is finished.
+    /// Runs until `stop`; attempts under way are finished.
     pub async fn run(self, stop: CancellationToken) {
-        let mut beat = interval(BEAT);
-        beat.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        let mut refreshed_at = UtcTime(0);
+        let (wake, woken) = watch::channel(());
+        let mut lanes = JoinSet::new();
+        for sender in self.senders.values() {
+            lanes.spawn(self.lane(sender.clone()).run(woken.clone(), stop.clone()));
+        }
+        if let Err(cause) = self.abandon_strangers().await {
+            warn!(cause = %crate::chain(&cause), "deliveries for channels that are gone could not be given up");
+        }
         loop {
             tokio::select! {
-                () = self.raised.notified() => {}
+                () = self.raised.notified() => wake.send_replace(()),
+                () = stop.cancelled() => break,
+            }
+        }
+        while lanes.join_next().await.is_some() {}
+    }
+
+    fn lane(&self, sender: Arc<Sender>) -> Lane {
+        let Self { store, clock, public_url, .. } = self;
+        let (store, clock, public_url) = (store.clone(), clock.clone(), public_url.clone());
+        Lane { store, clock, public_url, sender, unnoted: None }
+    }
+
+    /// Gives up what waits for channels that are not configured: nobody would ever send it.
+    async fn abandon_strangers(&self) -> Result<(), StoreError> {
+        loop {
+            let due = self.store.deliveries_due(self.clock.now(), u32::MAX).await?;
+            let strangers: Vec<_> = due.into_iter().filter(|row| !self.senders.contains_key(&row.channel)).collect();
+            if strangers.is_empty() {
+                return Ok(());
+            }
+            for Delivery { id, channel, alert, .. } in strangers {
+                warn!(key = alert.key, channel, "given up: the channel is not configured any more");
+                let why = "the channel is not configured any more";
+                self.store.delivery_failed(id, self.clock.now(), why, None).await?;
+            }
+        }
+    }
+}
+
+/// Everything for one channel, one after the other.
+struct Lane {
+    store: Store,
+    clock: WallClock,
+    public_url: String,
+    sender: Arc<Sender>,
+    /// Taken by the receiver, not noted in the store.
+    unnoted: Option<DeliveryId>,
+}
+
+impl Lane {
+    async fn run(mut self, mut woken: watch::Receiver<()>, stop: CancellationToken) {
+        let mut beat = interval(BEAT);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut refresh_at = Instant::now();
+        let mut failing = false;
+        loop {
+            tokio::select! {
+                Ok(()) = woken.changed() => {}
                 _ = beat.tick() => {}
                 () = stop.cancelled() => return,
             }
-            let now = self.clock.now();
-            let refresh = now.since(refreshed_at) >= REFRESH_EVERY;
-            if refresh {
-                refreshed_at = now;
+            let mut outcome = self.activate(&stop).await;
+            if outcome.is_ok() && Instant::now() >= refresh_at {
+                refresh_at = Instant::now() + REFRESH_EVERY.to_duration();
+                outcome = self.refresh().await;
             }
-            if let Err(cause) = self.activate(now, refresh).await {
-                warn!(cause = %crate::chain(&cause), "the outbox cannot be read or written; trying again in a second");
+            if let Err(cause) = &outcome
+                && !failing
+            {
+                let channel = &self.sender.channel().name;
+                warn!(channel, cause = %crate::chain(cause), "the outbox cannot be read or written; trying again every second");
             }
+            failing = outcome.is_err();
         }
     }
 
-    async fn activate(&self, now: UtcTime, refresh: bool) -> Result<(), StoreError> {
-        let due = self.store.deliveries_due(now, BATCH).await?;
-        let mut by_channel: BTreeMap<String, Vec<Delivery>> = BTreeMap::new();
-        for delivery in due {
-            by_channel.entry(delivery.channel.clone()).or_default().push(delivery);
-        }
-        let mut channels = JoinSet::new();
-        for (channel, deliveries) in by_channel {
-            let Some(sender) = self.senders.get(&channel).cloned() else { continue };
-            channels.spawn(send_all(
-                self.store.clone(),
-                sender,
-                deliveries,
-                self.public_url.clone(),
-                self.clock.clone(),
-            ));
-        }
-        let mut outcome = Ok(());
-        while let Some(joined) = channels.join_next().await {
-            if let Ok(Err(error)) = joined {
-                outcome = Err(error);
+    /// Sends what is due, in order; stops at the first failure so that order is kept, and between two when told to.
+    async fn activate(&mut self, stop: &CancellationToken) -> Result<(), StoreError> {
+        self.note().await?;
+        for delivery in self.due().await? {
+            if stop.is_cancelled() || !self.deliver(&delivery).await? {
+                break;
             }
         }
-        if refresh {
-            self.refresh(now).await?;
-        }
-        outcome
+        Ok(())
     }
 
-    async fn refresh(&self, now: UtcTime) -> Result<(), StoreError> {
+    /// Notes what the receiver took.
+    async fn note(&mut self) -> Result<(), StoreError> {
+        if let Some(id) = self.unnoted {
+            self.store.delivery_sent(id, self.clock.now()).await?;
+            self.unnoted = None;
+        }
+        Ok(())
+    }
+
+    async fn due(&self) -> Result<Vec<Delivery>, StoreError> {
+        for look in LOOKS {
+            let all = self.store.deliveries_due(self.clock.now(), look).await?;
+            let complete = u32::try_from(all.len()).is_ok_and(|seen| seen < look);
+            let own: Vec<_> = all.into_iter().filter(|row| row.channel == self.sender.channel().name).collect();
+            if complete || !own.is_empty() {
+                return Ok(own);
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    /// One attempt; true when the receiver took it.
+    async fn deliver(&mut self, delivery: &Delivery) -> Result<bool, StoreError> {
+        let alert = &delivery.alert;
+        let message = message(alert, delivery.event, delivery.dedup_key(), &self.public_url);
+        let Err(cause) = self.sender.send(&message, self.clock.now()).await else {
+            info!(key = alert.key, event = delivery.event.word(), channel = delivery.channel, "alert delivered");
+            self.unnoted = Some(delivery.id);
+            self.note().await?;
+            return Ok(true);
+        };
+        let now = self.clock.now();
+        let why = crate::chain(&cause);
+        warn!(
+            key = alert.key,
+            channel = delivery.channel,
+            attempt = delivery.attempts.saturating_add(1),
+            cause = why,
+            "alert not delivered; trying again"
+        );
+        let retry_at = now.plus(retry_after(delivery.attempts));
+        self.store.delivery_failed(delivery.id, now, &why, Some(retry_at)).await?;
+        Ok(false)
+    }
+
+    /// Repeats what is open to a channel that forgets.
+    async fn refresh(&self) -> Result<(), StoreError> {
         let open = self.store.alerts_open().await?;
         if open.is_empty() {
             return Ok(());
         }
         let messages: Vec<_> =
             open.iter().map(|alert| message(alert, Event::Firing, "refresh".to_owned(), &self.public_url)).collect();
-        for sender in self.senders.values() {
-            if let Err(cause) = sender.refresh(&messages, now).await {
-                warn!(channel = sender.channel().name, cause = %crate::chain(&cause), "open alerts could not be repeated");
-            }
+        if let Err(cause) = self.sender.refresh(&messages, self.clock.now()).await {
+            let channel = &self.sender.channel().name;
+            warn!(channel, cause = %crate::chain(&cause), "open alerts could not be repeated");
         }
         Ok(())
     }
 }
 
-/// Sends what is due for one channel, in order; stops at the first failure so that order is kept.
-async fn send_all(
-    store: Store,
-    sender: Arc<Sender>,
-    deliveries: Vec<Delivery>,
-    public_url: String,
-    clock: WallClock,
-) -> Result<(), StoreError> {
-    for delivery in deliveries {
-        let alert = &delivery.alert;
-        let message = message(alert, delivery.event, delivery.dedup_key(), &public_url);
-        match sender.send(&message, clock.now()).await {
-            Ok(()) => {
-                info!(key = alert.key, event = delivery.event.word(), channel = delivery.channel, "alert delivered");
-                store.delivery_sent(delivery.id, clock.now()).await?;
-            }
-            Err(cause) => {
-                let now = clock.now();
-                let wait = Millis(1_000_i64.saturating_mul(1 << delivery.attempts.min(10))).min(RETRY_MAX);
-                let why = crate::chain(&cause).to_string();
-                warn!(
-                    key = alert.key,
-                    channel = delivery.channel,
-                    attempt = delivery.attempts + 1,
-                    cause = why,
-                    "alert not delivered; trying again"
-                );
-                store.delivery_failed(delivery.id, now, &why, Some(now.plus(wait))).await?;
-                return Ok(());
-            }
-        }
-    }
-    Ok(())
+/// The wait after one more failure than `attempts`.
+fn retry_after(attempts: u32) -> Millis {
+    Millis(1_000_i64 << attempts.min(10)).min(RETRY_MAX)
 }
 
 fn message(alert: &AlertRow, event: Event, delivery: String, public_url: &str) -> Message {

@@ -3,7 +3,7 @@
 //! The figure is `contract::evaluate_to_date` and nothing else: this file only carries values between
 //! rooms. Runs every second, because time passes; cost follows the number of changes in the month, not of samples.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use jiff::tz::TimeZone;
@@ -34,6 +34,10 @@ use crate::store::{Store, StoreError};
 
 /// Hours of energy shown.
 const HOURS_SHOWN: usize = 24;
+/// Unknown time is not called lost for good while an agent heard within this time is away: its spool brings it.
+const AWAITED_MAX: Millis = Millis::DAY;
+/// An agent tells about itself every minute; connected and quiet for longer than this it is as good as gone.
+const QUIET_WHILE_CONNECTED_MAX: Millis = Millis(5 * Millis::MINUTE.0);
 
 /// The job.
 pub struct Measure {
@@ -58,6 +62,8 @@ pub struct Measure {
 /// What all services of one snapshot share.
 struct Scene<'l> {
     now: UtcTime,
+    /// Somebody who was here a short while ago is not: what counts as unknown now may still become known.
+    records_awaited: bool,
     live: &'l Live,
     checks: BTreeMap<String, (CheckNo, Check)>,
     hosts: BTreeMap<AgentId, String>,
@@ -76,6 +82,7 @@ impl Measure {
         let by_number = self.plans.borrow().by_number();
         let scene = Scene {
             now,
+            records_awaited: self.awaits_records(&agents, &contacts, now),
             live,
             checks: by_number.into_iter().map(|(no, check)| (check.def.name.clone(), (no, check))).collect(),
             hosts: agents.iter().map(|agent| (agent.agent, agent.hostname.clone())).collect(),
@@ -93,6 +100,19 @@ impl Measure {
         Ok(Snapshot { at: now, services, hosts, alerts: Vec::new() })
     }
 
+    /// Whether records are on their way: after a restart until agents had time to come back, and while the spool of an
+    /// agent that was heard within [`AWAITED_MAX`] is out of reach.
+    fn awaits_records(&self, agents: &[AgentRow], contacts: &HashMap<AgentId, Contact>, now: UtcTime) -> bool {
+        let missing = |row: &AgentRow| {
+            let contact = contacts.get(&row.agent);
+            let heard = contact.map(|contact| contact.last).max(row.last_contact);
+            row.revoked_at.is_none()
+                && contact.is_none_or(|contact| !contact.connected)
+                && heard.is_some_and(|at| now.since(at) <= AWAITED_MAX)
+        };
+        now.since(self.listening_since) < self.agents.silent_after || agents.iter().any(missing)
+    }
+
     fn host_view(
         &self,
         row: &AgentRow,
@@ -105,6 +125,10 @@ impl Measure {
         let host = host.unwrap_or(&nothing);
         let heard = Some(contact.last).filter(|at| at.0 > 0).max(row.last_contact);
         let quiet_since = heard.unwrap_or(row.enrolled_at).max(self.listening_since);
+        let patience = match contact.connected {
+            true => self.agents.silent_after.max(QUIET_WHILE_CONNECTED_MAX),
+            false => self.agents.silent_after,
+        };
         let facts = host.facts.clone().unwrap_or_default();
         let vitals = host.vitals.clone().unwrap_or_default();
         HostView {
@@ -113,7 +137,7 @@ impl Measure {
             os: facts.os,
             agent_version: facts.agent_version,
             connected: contact.connected,
-            silent: row.revoked_at.is_none() && !contact.connected && now.since(quiet_since) > self.agents.silent_after,
+            silent: row.revoked_at.is_none() && now.since(quiet_since) > patience,
             revoked: row.revoked_at.is_some(),
             last_contact: heard,
             records: totals.records,
@@ -168,7 +192,7 @@ fn service_view(scene: &Scene<'_>, name: &str, service: &Service) -> ServiceView
         })
         .collect();
     let since = match state_now {
-        State::Down => outages.first().map(|outage| outage.from),
+        State::Down => outages.first().filter(|outage| outage.to.is_none()).map(|outage| outage.from),
         State::Up => outages.first().and_then(|outage| outage.to),
         State::Unknown => None,
     };
@@ -187,7 +211,7 @@ fn service_view(scene: &Scene<'_>, name: &str, service: &Service) -> ServiceView
         best: percent(figure.best),
         known: percent(figure.known),
         verdict: figure.verdict.word().to_owned(),
-        breach_certain,
+        breach_certain: breach_certain && (figure.down_ms > budget_ms || !scene.records_awaited),
         budget_ms,
         budget_left_ms,
         counted_down_ms: figure.counted_down_ms,
@@ -332,3 +356,6 @@ fn energy_view(host: &Host, now: UtcTime) -> EnergyView {
 fn power_mw(energy: Microjoules, span: Millis) -> Option<u64> {
     u64::try_from(span.0).ok().filter(|ms| *ms > 0).map(|ms| energy.0 / ms)
 }
+
+#[cfg(test)]
+mod tests;

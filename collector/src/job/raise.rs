@@ -1,6 +1,6 @@
-//! Snapshot to alerts: opens what is wanted and not open, resolves what is open and not wanted.
+//! Snapshot to alerts: opens what is wanted and not open, resolves what is open and over.
 //!
-//! [`crate::alert::wanted`] decides; the store writes an alert and its outbox rows in one transaction. Then the open and
+//! [`crate::alert::wanted`] and [`crate::alert::is_over`] decide; the store writes an alert and its outbox rows in one transaction. Then the open and
 //! recent alerts go into the snapshot, with how each was delivered.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use peil_proto::units::Millis;
 use tracing::{info, warn};
 
-use crate::alert::{Wanted, wanted};
+use crate::alert::{Wanted, is_over, wanted};
 use crate::snapshot::{AlertView, DeliveryView, Snapshot};
 use crate::store::alerts::outbox::{Delivery, Progress};
 use crate::store::alerts::{AlertChange, AlertRow, NewAlert};
@@ -54,9 +54,10 @@ impl Raise {
 fn changes(open: &BTreeMap<String, AlertRow>, wanted: Vec<Wanted>, snapshot: &Snapshot) -> Vec<AlertChange> {
     let keys: BTreeSet<_> = wanted.iter().map(|alert| alert.key.clone()).collect();
     let over = open
-        .keys()
-        .filter(|key| !keys.contains(*key))
-        .map(|key| AlertChange::Resolve { key: key.clone(), at: snapshot.at });
+        .values()
+        .filter(|row| !keys.contains(&row.key) && is_over(row, snapshot))
+        // A clock that was set back makes no alert end before it began.
+        .map(|row| AlertChange::Resolve { key: row.key.clone(), at: snapshot.at.max(row.opened_at) });
     let mut changes: Vec<_> = over.collect();
     for alert in wanted {
         match open.get(&alert.key) {
@@ -115,3 +116,6 @@ fn view(row: AlertRow, deliveries: &[Delivery]) -> AlertView {
         resolved_at: row.resolved_at,
     }
 }
+
+#[cfg(test)]
+mod tests;

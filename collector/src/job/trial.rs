@@ -1,6 +1,7 @@
 //! What the tests of the jobs share: a store in a directory of its own, and records as an agent would send them.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use peil_proto::block::{self, Item};
 use peil_proto::convert;
@@ -36,7 +37,7 @@ pub(super) fn checks() -> BTreeMap<CheckNo, CheckDef> {
 pub(super) struct Trial {
     pub(super) store: Store,
     pub(super) clock: WallClock,
-    _dir: TempDir,
+    dir: TempDir,
     next: BTreeMap<(AgentId, u64), u64>,
 }
 
@@ -54,7 +55,12 @@ impl Trial {
             };
             store.register(new, "", NOON.plus(Millis(-Millis::DAY.0)), "test").await.expect("registered");
         }
-        Self { store, clock: WallClock::manual(NOON), _dir: dir, next: BTreeMap::new() }
+        Self { store, clock: WallClock::manual(NOON), dir, next: BTreeMap::new() }
+    }
+
+    /// Where the store is, for a second one that opens it as well.
+    pub(super) fn path(&self) -> &Path {
+        self.dir.path()
     }
 
     /// Sends one block of `records` from the agent.

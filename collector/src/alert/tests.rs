@@ -1,0 +1,128 @@
+//! Which alerts there must be, and when one is over.
+
+use peil_proto::ids::AgentId;
+
+use super::*;
+use crate::store::alerts::AlertId;
+
+const NOW: UtcTime = UtcTime(1_776_247_200_000);
+
+fn service(state: State, in_window: bool) -> ServiceView {
+    ServiceView {
+        name: "portal".into(),
+        state,
+        since: None,
+        because: vec!["web".into()],
+        in_window,
+        month: "2026-04".into(),
+        timezone: "Europe/Amsterdam".into(),
+        target: "99.5".into(),
+        official: None,
+        worst: None,
+        best: None,
+        known: None,
+        verdict: "met".into(),
+        breach_certain: false,
+        budget_ms: Millis::ZERO,
+        budget_left_ms: Millis::ZERO,
+        counted_down_ms: Millis::ZERO,
+        unknown_ms: Millis::ZERO,
+        figure: serde_json::Value::Null,
+        outages: Vec::new(),
+        checks: Vec::new(),
+    }
+}
+
+fn host(connected: bool, last_contact: Option<UtcTime>) -> HostView {
+    HostView {
+        agent: AgentId([1; 16]),
+        host: "db1".into(),
+        os: String::new(),
+        agent_version: String::new(),
+        connected,
+        silent: false,
+        revoked: false,
+        last_contact,
+        records: 0,
+        records_lost: 0,
+        backlog: 0,
+        plan_refused: Vec::new(),
+        rss_bytes: 0,
+        patch: crate::snapshot::PatchView::default(),
+        energy: crate::snapshot::EnergyView::default(),
+    }
+}
+
+fn snapshot(services: Vec<ServiceView>, hosts: Vec<HostView>) -> Snapshot {
+    Snapshot { at: NOW, services, hosts, alerts: Vec::new() }
+}
+
+fn open(key: &str) -> AlertRow {
+    AlertRow {
+        id: AlertId(1),
+        key: key.into(),
+        kind: key.split('/').next().unwrap_or_default().into(),
+        severity: "critical".into(),
+        subject: "portal".into(),
+        summary: String::new(),
+        action: String::new(),
+        opened_at: NOW,
+        resolved_at: None,
+    }
+}
+
+#[test]
+fn spans_read_as_people_say_them() {
+    let table = [
+        (0, "none"),
+        (45_000, "45 s"),
+        (60_000, "1 min"),
+        (12_960_000, "3 h 36 min"),
+        (-5_000, "minus 5 s"),
+        (90_000_000, "1 d 1 h"),
+    ];
+    for (ms, words) in table {
+        assert_eq!(in_words(Millis(ms)), words);
+    }
+}
+
+#[test]
+fn a_healthy_snapshot_wants_no_alert() {
+    assert_eq!(wanted(&Snapshot::default()), []);
+    assert_eq!(wanted(&snapshot(vec![service(State::Up, true)], vec![host(true, Some(NOW))])), []);
+}
+
+#[test]
+fn an_outage_opens_within_the_window_and_unknown_opens_none() {
+    let table = [(State::Down, true, 1), (State::Down, false, 0), (State::Unknown, true, 0), (State::Up, true, 0)];
+    for (state, in_window, alerts) in table {
+        let found = wanted(&snapshot(vec![service(state, in_window)], vec![]));
+        assert_eq!(found.len(), alerts, "{state} {in_window}");
+        assert!(found.iter().all(|alert| alert.key == "outage/portal" && alert.kind == AlertKind::Outage));
+    }
+}
+
+#[test]
+fn an_outage_is_over_when_the_service_is_up_and_not_before() {
+    let table = [(State::Up, true), (State::Down, false), (State::Unknown, false)];
+    for (state, over) in table {
+        assert_eq!(is_over(&open("outage/portal"), &snapshot(vec![service(state, false)], vec![])), over, "{state}");
+    }
+    assert!(is_over(&open("outage/portal"), &snapshot(vec![], vec![])), "no such service any more");
+}
+
+#[test]
+fn a_silence_is_over_when_the_agent_was_heard() {
+    let key = format!("agent_silent/{}", AgentId([1; 16]));
+    let revoked = HostView { revoked: true, ..host(false, None) };
+    let table = [
+        (host(false, None), false),
+        (host(false, Some(NOW)), false),
+        (host(false, Some(NOW.plus(Millis(1)))), true),
+        (host(true, Some(NOW)), true),
+        (revoked, true),
+    ];
+    for (host, over) in table {
+        assert_eq!(is_over(&open(&key), &snapshot(vec![], vec![host.clone()])), over, "{host:?}");
+    }
+}
