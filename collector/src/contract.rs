@@ -143,7 +143,7 @@ pub fn attribution(case: &Case) -> Vec<Interval> {
     evaluate_with_attribution(case).1
 }
 
-/// [`evaluate`] and [`attribution`] in one go.
+/// [`evaluate`] and [`attribution()`] in one go.
 pub fn evaluate_with_attribution(case: &Case) -> (Figure, Vec<Interval>) {
     let docket = Docket::new(case);
     let month = docket.grounds.month;
