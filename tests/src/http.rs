@@ -9,7 +9,7 @@ use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
-/// A single answer never takes this long; [`crate::eventually`] asks again.
+/// A single answer never takes this long; [`crate::eventually()`] asks again.
 const ANSWER_MAX: Duration = Duration::from_secs(20);
 
 /// A client that follows no redirect, so that tests see them.

@@ -4,7 +4,7 @@
 //! the same ways a user has: API, pages, `/metrics`, webhooks ([`Receiver`]), [`Alertmanager`], the command
 //! line, and at the end the store itself ([`records`]).
 //!
-//! Waiting is [`eventually`]: look again until it is so, with a bound far beyond what is normal and a message that says what was
+//! Waiting is [`eventually()`]: look again until it is so, with a bound far beyond what is normal and a message that says what was
 //! awaited and what was seen last. There is no sleep that hopes something has happened by then.
 //! Everything ends with the test: processes are killed when their handle goes, directories are removed (unless
 //! `PEIL_KEEP` is set). What the programs log is shown with a test that fails.
