@@ -2,14 +2,14 @@
 //!
 //! | job | looks at | writes | runs |
 //! |---|---|---|---|
-//! | [`judge`] | blocks after its watermark | findings, energy hours, details, watermark | after every commit |
-//! | [`measure`] | live state, agents, clock | the snapshot; outages | after `judge`, every second |
+//! | [`judge`] | blocks after its watermark | findings, energy hours, watermark | after every commit |
+//! | [`measure`] | live state, agents, clock | the snapshot | after `judge`, every second |
 //! | [`raise`] | snapshot, open alerts | alerts and their outbox rows | after `measure` |
 //! | [`deliver`] | the outbox | receipts, next attempts | after `raise`, every second |
 //! | [`keep`] | agents, sessions, certificates | revocations in force, expired sessions gone | every five seconds |
 //!
 //! The first three run in this order in one task, because each reads what the one before wrote; delivery has
-//! a task of its own, so that a slow receiver never delays a figure. A failed run is logged once and tried
+//! a task of its own, so that a slow receiver never delays a figure. A run that fails is logged once and tried
 //! again at the next beat: nothing is lost by it, only late.
 
 pub mod deliver;
@@ -32,6 +32,9 @@ use crate::snapshot::Snapshot;
 
 /// The beat without any nudge: time passes even when no block comes.
 const BEAT: Duration = Duration::from_secs(1);
+/// Rounds begin at least this far apart: with thousands of agents there is always a new block, and the figures
+/// of all services would be computed without a pause. Short beside the ten seconds a page may take.
+const ROUND_EVERY: Duration = Duration::from_millis(200);
 
 /// Judge, measure, raise: in this order, for ever.
 pub struct Pipeline {
@@ -61,6 +64,7 @@ impl Pipeline {
                 _ = beat.tick() => {}
                 () = stop.cancelled() => return,
             }
+            let pause = tokio::time::sleep(ROUND_EVERY);
             match self.round().await {
                 Ok(()) if failing => {
                     failing = false;
@@ -72,6 +76,10 @@ impl Pipeline {
                     error!(cause = %crate::chain(&cause), "figures stand still; trying again every second");
                 }
                 Err(_) => {}
+            }
+            tokio::select! {
+                () = pause => {}
+                () = stop.cancelled() => return,
             }
         }
     }
