@@ -83,19 +83,23 @@ impl Talk<'_> {
         let wall_ms = self.service.clock.now().0;
         self.say(Say::Welcome(Welcome { acked: acked.0, wall_ms, unacked_bytes_max: UNACKED_BYTES_MAX })).await?;
         let mut plans = self.service.plans.clone();
+        plans.mark_changed();
         let mut running = hello.plan_version;
         loop {
-            let plan = plans.borrow_and_update().for_agent(self.agent, &hello.hostname);
-            if plan.version != running {
-                running = plan.version;
-                self.say(Say::Plan(convert::plan_to_wire(&plan))).await?;
-            }
             let message = tokio::select! {
                 message = messages.message() => message.map_err(|_| "connection lost")?,
-                changed = plans.changed() => match changed {
-                    Ok(()) => continue,
-                    Err(_) => return Ok("collector is stopping"),
-                },
+                changed = plans.changed() => {
+                    if changed.is_err() {
+                        return Ok("collector is stopping");
+                    }
+                    // Made only when plans changed: it costs more than a batch.
+                    let plan = plans.borrow_and_update().for_agent(self.agent, &hello.hostname);
+                    if plan.version != running {
+                        running = plan.version;
+                        self.say(Say::Plan(convert::plan_to_wire(&plan))).await?;
+                    }
+                    continue;
+                }
                 () = self.session.replaced.cancelled() => return Err("a newer stream of this agent took over, or it was revoked"),
                 () = self.service.stop.cancelled() => return Ok("collector is stopping"),
             };
@@ -148,6 +152,7 @@ impl Talk<'_> {
                 debug!(agent = %self.agent, first = %block.first, "batch came again");
                 acked
             }
+            Err(error) if error.is_refusal() => return self.turn_away(&error).await,
             Err(error) => return self.pause(&error).await.map(|_| ()),
         };
         self.say(Say::Ack(Ack { epoch: self.epoch.0, through: acked.0 })).await
@@ -159,6 +164,12 @@ impl Talk<'_> {
         let wait = RetryAfter { millis: u32::try_from(RETRY_AFTER.0).unwrap_or(u32::MAX), reason: error.to_string() };
         self.say(Say::RetryAfter(wait)).await?;
         Err("store cannot take records now")
+    }
+
+    /// The agent was revoked or is not known any more: coming back cannot help, and the batch is not at fault.
+    async fn turn_away(&self, error: &StoreError) -> Result<(), &'static str> {
+        let _ = self.answers.send(Err(Status::permission_denied(error.to_string()))).await;
+        Err("this agent may not send any more")
     }
 
     async fn refuse(&self, batch: &Batch, reason: String) -> Result<(), &'static str> {
