@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use peil_proto::ids::CheckNo;
-use peil_proto::plan::{CheckDef, CheckKind};
+use peil_proto::plan::{CHECKS_MAX, CheckDef, CheckKind};
 use peil_proto::settings::{Document, Fields, Mistakes, Node, Refused, Value, read_file};
 use peil_proto::units::Millis;
 
@@ -213,8 +213,8 @@ fn read_patch(fields: Option<Fields<'_>>) -> PatchPolicy {
 /// Takes the required `name` of a table and refuses a second one like it.
 fn read_name(fields: &mut Fields<'_>, taken: &mut BTreeSet<String>) -> Option<String> {
     let name = fields.need_str("name")?;
-    if name.is_empty() || name.len() > 128 {
-        fields.refuse("has a name that is empty or over 128 characters");
+    if name.is_empty() || name.len() > 128 || name.chars().any(char::is_control) {
+        fields.refuse("has a name that is empty, over 128 characters or has control characters");
         return None;
     }
     if !taken.insert(name.clone()) {
@@ -298,6 +298,9 @@ fn read_checks(tables: Vec<Fields<'_>>) -> BTreeMap<String, Check> {
             let def = CheckDef { no: CheckNo(0), name: name.clone(), interval_ms, timeout_ms, kind };
             for problem in def.problems() {
                 fields.refuse(format_args!("is not a check: {problem}"));
+            }
+            if checks.len() == CHECKS_MAX {
+                fields.refuse(format_args!("is one more than the {CHECKS_MAX} checks an agent runs"));
             }
             checks.insert(name, Check { def, agents, quorum });
         }
@@ -444,6 +447,23 @@ url = "http://127.0.0.1:9999/hook"
         ] {
             assert!(all.contains(part), "{part} is missing in {all}");
         }
+    }
+
+    #[test]
+    fn a_name_that_no_message_could_carry_is_a_mistake() {
+        let text = GOOD.replace("name = \"portal\"", "name = \"por\\ntal\"");
+        assert!(Config::parse("c", &text).expect_err("a line break").to_string().contains("control characters"));
+    }
+
+    #[test]
+    fn more_checks_than_an_agent_takes_are_refused_here_and_not_by_every_agent() {
+        use std::fmt::Write as _;
+        let mut text = String::new();
+        for n in 0..=CHECKS_MAX {
+            let _ = write!(text, "[[check]]\nname='c{n}'\nkind='tcp'\naddress='h:1'\n");
+        }
+        let refused = Config::parse("c", &text).expect_err("one too many");
+        assert_eq!(refused.mistakes.len(), 1, "{refused}");
     }
 
     #[test]
