@@ -1,7 +1,7 @@
 //! The only place that spawns: opens the store, builds the parts, starts and stops them in order.
 //!
 //! Start: store → authority and certificates → rebuild live state → ports → jobs. A port is opened only
-//! when the first snapshot exists, so nobody is shown an empty world. Stop: ports first (agents keep their records),
+//! when the first snapshot exists (or could not be made within [`GRACE`]), so nobody is shown an empty world. Stop: ports first (agents keep their records),
 //! then sessions, then the jobs, the store last; each within [`GRACE`].
 
 use std::collections::BTreeMap;
@@ -140,6 +140,9 @@ pub async fn run(
     jobs.spawn(pipeline.run(ending.clone()));
     jobs.spawn(deliver.run(ending.clone()));
     jobs.spawn(keep.run(ending.clone()));
+    // A store that cannot be judged now is told by the pages and by `/readyz`; nobody is helped by closed ports.
+    let mut first = latest.clone();
+    let _ = tokio::time::timeout(GRACE, first.wait_for(|snapshot| snapshot.at.0 > 0)).await;
 
     let agents = TlsListener::bind(
         config.listen.agents,
@@ -165,11 +168,8 @@ pub async fn run(
         certificate_life: config.agents.certificate_life,
     };
     ports.spawn(serve_agents(agents, telemetry, enrolment, closing.clone()));
-    let state = web_state(&store, latest.clone(), access, clock, closing.clone());
+    let state = web_state(&store, latest, access, clock, closing.clone());
     ports.spawn(serve_web(people, state, closing.clone()));
-
-    let mut first = latest;
-    let _ = tokio::time::timeout(GRACE, first.wait_for(|snapshot| snapshot.at.0 > 0)).await;
     info!(agents = %open.agents, web = %open.web, "listening");
     listening(open);
 

@@ -4,13 +4,16 @@
 //! `[[service]]`, `[[check]]`), and whom it tells (`[[channel]]`). Names refer to each other and are checked
 //! together; a service that names an unknown check is a mistake at its line, not an unknown figure later.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod tables;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use peil_proto::ids::CheckNo;
-use peil_proto::plan::{CheckDef, CheckKind};
-use peil_proto::settings::{Document, Fields, Mistakes, Node, Refused, Value, read_file};
+use peil_proto::plan::CheckDef;
+use peil_proto::settings::{Document, Fields, Mistakes, Refused, read_file};
 use peil_proto::units::Millis;
 
 use crate::contract::expr::Expr;
@@ -146,10 +149,10 @@ impl Config {
         let listen = read_listen(root.table("listen"));
         let agents = read_agents(root.table("agents"));
         let patch = read_patch(root.table("patch"));
-        let checks = read_checks(root.tables("check"));
-        let contracts = read_contracts(root.tables("contract"));
-        let services = read_services(root.tables("service"), &contracts, &checks);
-        let channels = read_channels(root.tables("channel"));
+        let checks = tables::read_checks(root.tables("check"));
+        let contracts = tables::read_contracts(root.tables("contract"));
+        let services = tables::read_services(root.tables("service"), &contracts, &checks);
+        let channels = tables::read_channels(root.tables("channel"));
         root.finish();
         mistakes.into_result(Self { data_dir, listen, agents, patch, services, checks, channels })
     }
@@ -208,267 +211,4 @@ fn read_patch(fields: Option<Fields<'_>>) -> PatchPolicy {
         fields.finish();
     }
     patch
-}
-
-/// Takes the required `name` of a table and refuses a second one like it.
-fn read_name(fields: &mut Fields<'_>, taken: &mut BTreeSet<String>) -> Option<String> {
-    let name = fields.need_str("name")?;
-    if name.is_empty() || name.len() > 128 {
-        fields.refuse("has a name that is empty or over 128 characters");
-        return None;
-    }
-    if !taken.insert(name.clone()) {
-        fields.refuse(format_args!("has the name {name:?}, which stands twice"));
-    }
-    Some(name)
-}
-
-fn read_contracts(tables: Vec<Fields<'_>>) -> BTreeMap<String, (Terms, String, String)> {
-    let mut taken = BTreeSet::new();
-    let mut contracts = BTreeMap::new();
-    for mut fields in tables {
-        let name = read_name(&mut fields, &mut taken);
-        let as_written = |fields: &Fields<'_>, key: &str, default: &str| match fields.peek(key) {
-            Some(Value::Str(text)) => text.clone(),
-            _ => default.to_owned(),
-        };
-        let target = as_written(&fields, "target", "99.5");
-        let timezone = as_written(&fields, "timezone", "Europe/Amsterdam");
-        let terms = Terms::read(&mut fields);
-        fields.finish();
-        if let Some(name) = name {
-            contracts.insert(name, (terms, target, timezone));
-        }
-    }
-    contracts
-}
-
-fn read_services(
-    tables: Vec<Fields<'_>>,
-    contracts: &BTreeMap<String, (Terms, String, String)>,
-    checks: &BTreeMap<String, Check>,
-) -> BTreeMap<String, Service> {
-    let mut taken = BTreeSet::new();
-    let mut services = BTreeMap::new();
-    for mut fields in tables {
-        let mistakes = fields.mistakes();
-        let name = read_name(&mut fields, &mut taken);
-        let contract = fields.need("contract").and_then(|node| known_contract(&node, mistakes, contracts));
-        let expression = fields.need("expression");
-        let expression = expression.and_then(|node| Expr::read(node, mistakes, &|check| checks.contains_key(check)));
-        if services.len() == SERVICES_MAX {
-            fields.refuse(format_args!("is one more than the {SERVICES_MAX} services a collector judges"));
-        }
-        fields.finish();
-        if let (Some(name), Some((terms, target, timezone)), Some(expression)) = (name, contract, expression) {
-            services.insert(name, Service { expression, terms, target, timezone });
-        }
-    }
-    services
-}
-
-fn known_contract(
-    node: &Node,
-    mistakes: &Mistakes,
-    contracts: &BTreeMap<String, (Terms, String, String)>,
-) -> Option<(Terms, String, String)> {
-    let name = node.as_str(mistakes)?;
-    let found = contracts.get(name).cloned();
-    if found.is_none() {
-        let known: Vec<_> = contracts.keys().map(String::as_str).collect();
-        node.refuse(mistakes, format_args!("is {name:?}; the contracts are: {}", known.join(", ")));
-    }
-    found
-}
-
-fn read_checks(tables: Vec<Fields<'_>>) -> BTreeMap<String, Check> {
-    let mut taken = BTreeSet::new();
-    let mut checks = BTreeMap::new();
-    for mut fields in tables {
-        let name = read_name(&mut fields, &mut taken);
-        let interval_ms = read_ms(&mut fields, "interval_s", 1..=86_400, 60);
-        let timeout_ms = match fields.peek("timeout_s") {
-            Some(_) => read_ms(&mut fields, "timeout_s", 1..=600, 10),
-            None => default_timeout_ms(interval_ms),
-        };
-        let quorum = usize::try_from(fields.int_or("quorum", 1..=100, 1)).unwrap_or(1);
-        let agents = match fields.peek("agents") {
-            Some(_) => fields.strings("agents"),
-            None => vec!["*".to_owned()],
-        };
-        let kind = read_kind(&mut fields);
-        if let (Some(name), Some(kind)) = (name, kind) {
-            let def = CheckDef { no: CheckNo(0), name: name.clone(), interval_ms, timeout_ms, kind };
-            for problem in def.problems() {
-                fields.refuse(format_args!("is not a check: {problem}"));
-            }
-            checks.insert(name, Check { def, agents, quorum });
-        }
-        fields.finish();
-    }
-    checks
-}
-
-/// Ten seconds; half the interval where that would not fit, so that a short rhythm needs no second key.
-fn default_timeout_ms(interval_ms: u32) -> u32 {
-    const STANDARD: u32 = 10_000;
-    if interval_ms > STANDARD { STANDARD } else { interval_ms / 2 }
-}
-
-fn read_ms(fields: &mut Fields<'_>, key: &str, range: std::ops::RangeInclusive<i64>, default: i64) -> u32 {
-    u32::try_from(fields.int_or(key, range, default) * 1_000).unwrap_or(u32::MAX)
-}
-
-fn read_kind(fields: &mut Fields<'_>) -> Option<CheckKind> {
-    #[derive(Clone)]
-    enum Kind {
-        Http,
-        Tcp,
-        Tls,
-    }
-    let mistakes = fields.mistakes();
-    let kind =
-        fields.need("kind")?.as_word(mistakes, &[("http", Kind::Http), ("tcp", Kind::Tcp), ("tls", Kind::Tls)])?;
-    Some(match kind {
-        Kind::Http => CheckKind::Http {
-            url: fields.need_str("url")?,
-            status: read_statuses(fields),
-            contains: fields.str("contains"),
-            ca_file: fields.str("ca_file"),
-            cert_days_min: read_days(fields),
-        },
-        Kind::Tcp => CheckKind::Tcp { address: fields.need_str("address")? },
-        Kind::Tls => CheckKind::Tls {
-            address: fields.need_str("address")?,
-            server_name: fields.str("server_name"),
-            ca_file: fields.str("ca_file"),
-            cert_days_min: read_days(fields),
-        },
-    })
-}
-
-fn read_days(fields: &mut Fields<'_>) -> Option<u16> {
-    let mistakes = fields.mistakes();
-    fields.take_some("cert_days_min")?.as_int(mistakes, 0..=3_650).and_then(|days| u16::try_from(days).ok())
-}
-
-/// `"200-299,401"` into ranges.
-fn read_statuses(fields: &mut Fields<'_>) -> Vec<(u16, u16)> {
-    let mistakes = fields.mistakes();
-    let Some(node) = fields.take_some("status") else { return Vec::new() };
-    let Some(text) = node.as_str(mistakes) else { return Vec::new() };
-    let range = |part: &str| {
-        let (from, to) = part.split_once('-').unwrap_or((part, part));
-        Some((from.trim().parse().ok()?, to.trim().parse().ok()?))
-    };
-    let ranges: Option<Vec<_>> = text.split(',').map(range).collect();
-    if ranges.is_none() {
-        node.refuse(mistakes, format_args!("is {text:?}; it must be status codes such as \"200-299,401\""));
-    }
-    ranges.unwrap_or_default()
-}
-
-fn read_channels(tables: Vec<Fields<'_>>) -> Vec<Channel> {
-    let mut taken = BTreeSet::new();
-    let mut channels = Vec::new();
-    for mut fields in tables {
-        let mistakes = fields.mistakes();
-        let name = read_name(&mut fields, &mut taken);
-        let kinds = [("webhook", ChannelKind::Webhook), ("alertmanager", ChannelKind::Alertmanager)];
-        let kind = fields.need("kind").and_then(|node| node.as_word(mistakes, &kinds));
-        let url = fields.need("url").and_then(|node| {
-            let url = node.as_str(mistakes)?.trim_end_matches('/').to_owned();
-            if reqwest::Url::parse(&url).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host()) {
-                return Some(url);
-            }
-            node.refuse(mistakes, format_args!("is {url:?}; it must be a URL that begins with http:// or https://"));
-            None
-        });
-        let ca_file = fields.str("ca_file").map(PathBuf::from);
-        let token_file = fields.str("token_file").map(PathBuf::from);
-        fields.finish();
-        if let (Some(name), Some(kind), Some(url)) = (name, kind, url) {
-            channels.push(Channel { name, kind, url, ca_file, token_file });
-        }
-    }
-    channels
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const GOOD: &str = r#"
-data_dir = "/tmp/peil"
-[[contract]]
-name = "office"
-target = "99.9"
-window = [{ days = ["mon", "fri"], from = "08:00", to = "18:00" }]
-[[check]]
-name = "web"
-kind = "http"
-url = "https://localhost/"
-status = "200-299,401"
-interval_s = 15
-timeout_s = 5
-[[check]]
-name = "db"
-kind = "tcp"
-address = "localhost:5432"
-agents = ["db-hosts"]
-[[service]]
-name = "portal"
-contract = "office"
-expression = { all = ["web", "db"] }
-[[channel]]
-name = "hook"
-kind = "webhook"
-url = "http://127.0.0.1:9999/hook"
-"#;
-
-    #[test]
-    fn a_whole_file_is_understood() {
-        let config = Config::parse("collector.toml", GOOD).expect("valid");
-        assert_eq!(config.services["portal"].target, "99.9");
-        assert!(config.checks["web"].is_for("any", ""));
-        assert!(config.checks["db"].is_for("h", "db-hosts") && !config.checks["db"].is_for("h", ""));
-        assert_eq!(config.patch.term, Millis(14 * Millis::DAY.0));
-        assert_eq!(config.listen.public_url, "https://localhost:7444");
-    }
-
-    #[test]
-    fn three_mistakes_are_answered_at_once_with_their_lines() {
-        let text = GOOD
-            .replace("expression = { all = [\"web\", \"db\"] }", "expression = { all = [\"web\", \"dbb\"] }")
-            .replace("interval_s = 15", "intervall_s = 15")
-            .replace("target = \"99.9\"", "target = \"101\"");
-        let refused = Config::parse("collector.toml", &text).expect_err("mistakes");
-        let all = refused.to_string();
-        assert_eq!(refused.mistakes.len(), 3, "{all}");
-        for part in [
-            "target",
-            "at line 5",
-            "intervall_s\" at line 12 (did you mean",
-            "\"dbb\", which is not defined at line 22",
-        ] {
-            assert!(all.contains(part), "{part} is missing in {all}");
-        }
-    }
-
-    #[test]
-    fn a_short_interval_is_enough_to_say() {
-        for (interval_s, timeout_ms) in [(1, 500), (2, 1_000), (10, 5_000), (11, 10_000), (60, 10_000)] {
-            let text = format!("[[check]]\nname = 'c'\nkind = 'tcp'\naddress = 'h:1'\ninterval_s = {interval_s}\n");
-            let config = Config::parse("c", &text).expect("valid");
-            assert_eq!(config.checks["c"].def.timeout_ms, timeout_ms, "every {interval_s} s");
-        }
-        let text = "[[check]]\nname = 'c'\nkind = 'tcp'\naddress = 'h:1'\ninterval_s = 1\ntimeout_s = 1\n";
-        assert!(Config::parse("c", text).expect_err("too long").to_string().contains("below the interval"));
-    }
-
-    #[test]
-    fn the_same_name_twice_is_a_mistake() {
-        let text = format!("{GOOD}\n[[check]]\nname = 'web'\nkind = 'tcp'\naddress = 'h:1'\n");
-        assert!(Config::parse("c", &text).expect_err("twice").to_string().contains("\"web\", which stands twice"));
-    }
 }

@@ -7,6 +7,8 @@
 
 pub mod enrolment;
 pub mod session;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

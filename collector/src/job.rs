@@ -2,14 +2,14 @@
 //!
 //! | job | looks at | writes | runs |
 //! |---|---|---|---|
-//! | [`judge`] | blocks after its watermark | findings, energy hours, details, watermark | after a commit, four times a second at most |
-//! | [`measure`] | live state, agents, clock | the snapshot; outages | after `judge`, every second, in a quarter of the time at most |
+//! | [`judge`] | blocks after its watermark | findings, energy hours, watermark | after a commit, four times a second at most |
+//! | [`measure`] | live state, agents, clock | the snapshot | after `judge`, every second, in a quarter of the time at most |
 //! | [`raise`] | snapshot, open alerts | alerts and their outbox rows | after `measure` |
 //! | [`deliver`] | the outbox | receipts, next attempts | after `raise`, every second |
 //! | [`keep`] | agents, sessions, certificates | revocations in force, expired sessions gone | every five seconds |
 //!
 //! The first three run in this order in one task, because each reads what the one before wrote; delivery has
-//! a task of its own, so that a slow receiver never delays a figure. A failed run is logged once and tried
+//! a task of its own, so that a slow receiver never delays a figure. A run that fails is logged once and tried
 //! again at the next beat: nothing is lost by it, only late.
 
 pub mod deliver;
@@ -98,10 +98,11 @@ impl Pipeline {
         }
         let mut snapshot = self.measure.activate(self.judge.live()).await?;
         let raised = self.raise.activate(&mut snapshot).await?;
+        self.publish.send_replace(Arc::new(snapshot));
+        // After the page knows: whoever follows a message finds what it tells of.
         if raised {
             self.raised.notify_one();
         }
-        self.publish.send_replace(Arc::new(snapshot));
         *figures_due = started + started.elapsed() * FIGURES_SHARE;
         Ok(())
     }

@@ -115,4 +115,21 @@ mod tests {
         drop(second);
         assert!(!presence.contacts()[&agent].connected);
     }
+
+    #[test]
+    fn what_an_older_session_says_does_not_count_and_a_revoked_agent_is_sent_away() {
+        let presence = Presence::default();
+        let agent = AgentId([1; 16]);
+        let (first, _) = presence.enter(agent, UtcTime(1), 0);
+        first.plan_answered(vec!["no".to_owned()]);
+        let (second, _) = presence.enter(agent, UtcTime(2), 5);
+        first.heard(UtcTime(9));
+        let contact = presence.contacts()[&agent].clone();
+        assert_eq!((contact.last, contact.clock_ahead_ms, contact.plan_refused.len()), (UtcTime(2), 5, 0));
+        presence.expel(AgentId([2; 16]));
+        assert!(!second.replaced.is_cancelled());
+        presence.expel(agent);
+        assert!(second.replaced.is_cancelled());
+        assert!(presence.contacts()[&agent].connected, "until its stream has ended");
+    }
 }

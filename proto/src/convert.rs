@@ -4,11 +4,14 @@
 //! [`to_item`]/[`from_item`] (in a block), and the plan messages. Unknown record kinds from a newer agent
 //! are kept in the block and skipped by the reader; unknown codes are refused.
 
+mod plan;
+#[cfg(test)]
+mod tests;
+
 use prost::Message as _;
 
 use crate::block::Item;
 use crate::ids::CheckNo;
-use crate::plan::{CheckDef, CheckKind, Plan};
 use crate::record::{
     Archive, Boundary, Certificate, EnergyReading, Finding, FindingState, Gap, HostFacts, Method, PatchReport,
     ProbeDetail, Record, ScanError, Vitals,
@@ -18,6 +21,8 @@ use crate::time::UtcTime;
 use crate::units::{Microjoules, Micros, Millis};
 use crate::wire;
 use crate::wire::record::Kind;
+
+pub use plan::{plan_from_wire, plan_to_wire};
 
 /// Why a message is not a value. Sending the same bytes again cannot help.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -364,179 +369,4 @@ fn energy_from(reading: wire::EnergyReading) -> Result<EnergyReading, Malformed>
         flags: reading.flags,
         detail: reading.detail,
     })
-}
-
-/// A plan as it is pushed.
-pub fn plan_to_wire(plan: &Plan) -> wire::Plan {
-    wire::Plan { version: plan.version, checks: plan.checks.iter().map(check_to).collect() }
-}
-
-fn check_to(check: &CheckDef) -> wire::Check {
-    use wire::check::Kind as Wire;
-    let kind = match check.kind.clone() {
-        CheckKind::Http { url, status, contains, ca_file, cert_days_min } => Wire::Http(wire::HttpCheck {
-            url,
-            status: status
-                .into_iter()
-                .map(|(from, to)| wire::StatusRange { from: from.into(), to: to.into() })
-                .collect(),
-            contains,
-            ca_file,
-            cert_days_min: cert_days_min.map(u32::from),
-        }),
-        CheckKind::Tcp { address } => Wire::Tcp(wire::TcpCheck { address }),
-        CheckKind::Tls { address, server_name, ca_file, cert_days_min } => {
-            Wire::Tls(wire::TlsCheck { address, server_name, ca_file, cert_days_min: cert_days_min.map(u32::from) })
-        }
-    };
-    wire::Check {
-        no: check.no.0,
-        name: check.name.clone(),
-        interval_ms: check.interval_ms,
-        timeout_ms: check.timeout_ms,
-        kind: Some(kind),
-    }
-}
-
-/// A pushed plan, refused with every reason when it cannot run.
-///
-/// # Errors
-/// One sentence per problem.
-pub fn plan_from_wire(plan: wire::Plan) -> Result<Plan, Vec<String>> {
-    let mut problems = Vec::new();
-    let mut checks = Vec::with_capacity(plan.checks.len());
-    for check in plan.checks {
-        let name = check.name.clone();
-        match check_from(check) {
-            Some(check) => checks.push(check),
-            None => problems.push(format!(
-                "check {name}: a kind or value this agent does not know; is the agent older than the collector?"
-            )),
-        }
-    }
-    let plan = Plan { version: plan.version, checks };
-    problems.extend(plan.problems());
-    if problems.is_empty() { Ok(plan) } else { Err(problems) }
-}
-
-fn check_from(check: wire::Check) -> Option<CheckDef> {
-    use wire::check::Kind as Wire;
-    let days = |days: Option<u32>| days.map(u16::try_from).transpose().ok();
-    let kind = match check.kind? {
-        Wire::Http(http) => {
-            let range =
-                |range: &wire::StatusRange| Some((u16::try_from(range.from).ok()?, u16::try_from(range.to).ok()?));
-            CheckKind::Http {
-                status: http.status.iter().map(range).collect::<Option<_>>()?,
-                cert_days_min: days(http.cert_days_min)?,
-                url: http.url,
-                contains: http.contains,
-                ca_file: http.ca_file,
-            }
-        }
-        Wire::Tcp(tcp) => CheckKind::Tcp { address: tcp.address },
-        Wire::Tls(tls) => CheckKind::Tls {
-            cert_days_min: days(tls.cert_days_min)?,
-            address: tls.address,
-            server_name: tls.server_name,
-            ca_file: tls.ca_file,
-        },
-    };
-    Some(CheckDef {
-        no: CheckNo(check.no),
-        name: check.name,
-        interval_ms: check.interval_ms,
-        timeout_ms: check.timeout_ms,
-        kind,
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn one_of_each() -> Vec<Record> {
-        let certificate = Certificate {
-            subject: "CN=a".into(),
-            issuer: "CN=b".into(),
-            not_before: UtcTime(1),
-            not_after: UtcTime(2),
-            sha256: [7; 32],
-        };
-        let finding = Finding { source: "openssl".into(), state: FindingState::Held, ..Finding::default() };
-        let archive = Archive { release_at: Some(UtcTime(9)), security: true, ..Archive::default() };
-        vec![
-            Record::Sample(Sample {
-                check: CheckNo(3),
-                scheduled_at: UtcTime(-5),
-                delay: Millis(-1),
-                outcome: Outcome::Failed { kind: FailureKind::Status, code: 503 },
-                phases: Phases { connect: Some(Micros(12)), first_byte: Some(Micros(0)), ..Phases::default() },
-            }),
-            Record::Gap(Gap {
-                from: UtcTime(1),
-                to: UtcTime(2),
-                reason: GapReason::SpoolFull,
-                check: None,
-                records_lost: 4,
-            }),
-            Record::Detail(ProbeDetail {
-                check: CheckNo(3),
-                scheduled_at: UtcTime(5),
-                peer: "[::1]:443".into(),
-                text: "refused".into(),
-                certificate: Some(certificate),
-            }),
-            Record::Patch(PatchReport {
-                reboot_required: Some(false),
-                findings: vec![finding],
-                archives: vec![archive],
-                errors: vec![ScanError { kind: "lists_missing".into(), ..ScanError::default() }],
-                ..PatchReport::default()
-            }),
-            Record::Energy(EnergyReading {
-                end: UtcTime(60_000),
-                energy: Microjoules(5),
-                high: Microjoules(9),
-                method: Method::Estimated,
-                boundary: Boundary::Wall,
-                ..EnergyReading::default()
-            }),
-            Record::Facts(HostFacts { cpus: 2, ..HostFacts::default() }),
-            Record::Vitals(Vitals { spool_degraded: true, ..Vitals::default() }),
-        ]
-    }
-
-    #[test]
-    fn every_kind_of_record_survives_the_spool_and_the_block() {
-        for record in one_of_each() {
-            let spooled = to_spool(&record);
-            assert_eq!(from_spool(&spooled), Ok(Some(record.clone())));
-            let item = to_item(&spooled).expect("a record");
-            assert_eq!(from_item(&item), Ok(Some(record)));
-        }
-    }
-
-    #[test]
-    fn a_kind_from_the_future_is_skipped_and_nonsense_is_refused_by_field() {
-        assert_eq!(from_spool(&[0xfa, 0x01, 0x00]), Ok(None));
-        let reading = wire::EnergyReading { low_uj: 2, end_ms: 1, ..Default::default() };
-        let bytes = wire::Record { kind: Some(Kind::Energy(reading)) }.encode_to_vec();
-        assert_eq!(from_spool(&bytes), Err(Malformed::Field("energy bounds")));
-        assert!(from_spool(&[0xff]).is_err());
-    }
-
-    #[test]
-    fn plans_survive_the_wire() {
-        let kind = CheckKind::Http {
-            url: "https://localhost/".into(),
-            status: vec![(200, 299), (401, 401)],
-            contains: Some("ok".into()),
-            ca_file: None,
-            cert_days_min: Some(14),
-        };
-        let check = CheckDef { no: CheckNo(1), name: "web".into(), interval_ms: 15_000, timeout_ms: 5_000, kind };
-        let plan = Plan { version: 7, checks: vec![check] };
-        assert_eq!(plan_from_wire(plan_to_wire(&plan)), Ok(plan));
-    }
 }

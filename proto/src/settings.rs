@@ -27,6 +27,11 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 
 mod depth;
+mod fields;
+#[cfg(test)]
+mod tests;
+
+pub use fields::Fields;
 
 /// A settings file is written by a person; a larger one is a mistake (wrong file), and is refused.
 pub const FILE_BYTES_MAX: u64 = 64 << 20;
@@ -152,7 +157,7 @@ impl Document {
     /// Parses TOML. Syntax errors become mistakes and what could be read is returned.
     pub fn toml(text: &str, mistakes: &Mistakes) -> Node {
         if let Some(at) = depth::too_deep_toml(text) {
-            return refuse_depth(&Lines::new(text), at, mistakes);
+            return refuse_depth(&Lines::new(text), at, Value::Table(Vec::new()), mistakes);
         }
         let (table, errors) = toml::de::DeTable::parse_recoverable(text);
         let lines = Lines::new(text);
@@ -173,7 +178,7 @@ impl Document {
     pub fn json_at(text: &str, first_line: usize, mistakes: &Mistakes) -> Node {
         let lines = Lines::new(text).starting_at(first_line);
         if let Some(at) = depth::too_deep_json(text) {
-            return refuse_depth(&lines, at, mistakes);
+            return refuse_depth(&lines, at, Value::Null, mistakes);
         }
         let strict = jsonc_parser::ParseOptions {
             allow_comments: false,
@@ -205,10 +210,11 @@ impl Document {
     }
 }
 
-fn refuse_depth(lines: &Lines, at: usize, mistakes: &Mistakes) -> Node {
+/// `value` is what each format gives for a text it cannot read.
+fn refuse_depth(lines: &Lines, at: usize, value: Value, mistakes: &Mistakes) -> Node {
     let line = lines.at(at);
     mistakes.add(line, format!("tables and lists are nested more than {DEPTH_MAX} deep at line {line}"));
-    Node { path: String::new(), line, value: Value::Table(Vec::new()) }
+    Node { path: String::new(), line, value }
 }
 
 /// Byte offset to line number.
@@ -401,214 +407,5 @@ impl Node {
         let known: Vec<_> = words.iter().map(|(word, _)| format!("{word:?}")).collect();
         self.refuse(mistakes, format_args!("is {text:?}; it must be {}", known.join(" or ")));
         None
-    }
-}
-
-/// A table being read: each known key is taken out; [`Fields::finish`] refuses the rest.
-pub struct Fields<'m> {
-    /// Path of the table, empty for the root.
-    pub path: String,
-    /// Line on which the table starts.
-    pub line: usize,
-    entries: Vec<Entry>,
-    asked: BTreeSet<String>,
-    mistakes: &'m Mistakes,
-}
-
-impl<'m> Fields<'m> {
-    /// The mistakes this table reports to.
-    pub fn mistakes(&self) -> &'m Mistakes {
-        self.mistakes
-    }
-
-    /// Notes a mistake about the table itself.
-    pub fn refuse(&self, what: impl fmt::Display) {
-        let path = if self.path.is_empty() { "the file" } else { &self.path };
-        self.mistakes.add(self.line, format!("{path} {what} at line {}", self.line));
-    }
-
-    /// Looks at the value of `key` without taking it.
-    pub fn peek(&self, key: &str) -> Option<&Value> {
-        self.entries.iter().find(|entry| entry.key == key).map(|entry| &entry.node.value)
-    }
-
-    /// Takes the value of `key`, if present. A JSON `null` is present: see [`Fields::take_some`].
-    pub fn take(&mut self, key: &str) -> Option<Node> {
-        self.asked.insert(key.to_owned());
-        let at = self.entries.iter().position(|entry| entry.key == key)?;
-        Some(self.entries.remove(at).node)
-    }
-
-    /// Takes the value of `key`; absent and `null` are the same.
-    pub fn take_some(&mut self, key: &str) -> Option<Node> {
-        self.take(key).filter(|node| node.value != Value::Null)
-    }
-
-    /// Takes the value of `key`; its absence is a mistake.
-    pub fn need(&mut self, key: &str) -> Option<Node> {
-        let found = self.take(key);
-        if found.is_none() {
-            let path = child(&self.path, key);
-            self.mistakes.add(self.line, format!("missing key \"{path}\" in the table at line {}", self.line));
-        }
-        found
-    }
-
-    /// A required string.
-    pub fn need_str(&mut self, key: &str) -> Option<String> {
-        let mistakes = self.mistakes;
-        self.need(key)?.as_str(mistakes).map(str::to_owned)
-    }
-
-    /// An optional string.
-    pub fn str(&mut self, key: &str) -> Option<String> {
-        let mistakes = self.mistakes;
-        self.take_some(key)?.as_str(mistakes).map(str::to_owned)
-    }
-
-    /// A string with a default.
-    pub fn str_or(&mut self, key: &str, default: &str) -> String {
-        self.str(key).unwrap_or_else(|| default.to_owned())
-    }
-
-    /// A required whole number within `range`.
-    pub fn need_int(&mut self, key: &str, range: RangeInclusive<i64>) -> Option<i64> {
-        let mistakes = self.mistakes;
-        self.need(key)?.as_int(mistakes, range)
-    }
-
-    /// A whole number within `range`, with a default.
-    pub fn int_or(&mut self, key: &str, range: RangeInclusive<i64>, default: i64) -> i64 {
-        let mistakes = self.mistakes;
-        self.take_some(key).and_then(|node| node.as_int(mistakes, range)).unwrap_or(default)
-    }
-
-    /// A flag with a default.
-    pub fn bool_or(&mut self, key: &str, default: bool) -> bool {
-        let mistakes = self.mistakes;
-        self.take_some(key).and_then(|node| node.as_bool(mistakes)).unwrap_or(default)
-    }
-
-    /// One of a few words, with a default.
-    pub fn word_or<T: Clone>(&mut self, key: &str, words: &[(&str, T)], default: T) -> T {
-        let mistakes = self.mistakes;
-        self.take_some(key).and_then(|node| node.as_word(mistakes, words)).unwrap_or(default)
-    }
-
-    /// A list of strings; absent is empty.
-    pub fn strings(&mut self, key: &str) -> Vec<String> {
-        let mistakes = self.mistakes;
-        let items = self.take_some(key).map(|node| node.into_list(mistakes)).unwrap_or_default();
-        items.iter().filter_map(|item| item.as_str(mistakes).map(str::to_owned)).collect()
-    }
-
-    /// A sub-table, if present.
-    pub fn table(&mut self, key: &str) -> Option<Fields<'m>> {
-        let mistakes = self.mistakes;
-        self.take_some(key).map(|node| node.fields(mistakes))
-    }
-
-    /// A list of tables (`[[key]]`); absent is empty.
-    pub fn tables(&mut self, key: &str) -> Vec<Fields<'m>> {
-        let mistakes = self.mistakes;
-        let items = self.take_some(key).map(|node| node.into_list(mistakes)).unwrap_or_default();
-        items.into_iter().map(|item| item.fields(mistakes)).collect()
-    }
-
-    /// All entries that were not taken yet, for tables whose keys are names (`checks`, `vantages`).
-    pub fn rest(&mut self) -> Vec<Entry> {
-        std::mem::take(&mut self.entries)
-    }
-
-    /// Refuses by name whatever is left.
-    pub fn finish(self) {
-        for entry in &self.entries {
-            let path = child(&self.path, &entry.key);
-            let near = self.asked.iter().map(|known| (distance(known, &entry.key), known)).min();
-            let hint = match near {
-                Some((d, known)) if d <= 2 && d < known.chars().count() => {
-                    format!(" (did you mean \"{}\"?)", child(&self.path, known))
-                }
-                _ => String::new(),
-            };
-            self.mistakes.add(entry.line, format!("unknown key \"{path}\" at line {}{hint}", entry.line));
-        }
-    }
-}
-
-/// Edits between two short words (Levenshtein), for "did you mean".
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let replace = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = replace.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn three_mistakes_come_in_one_answer_with_their_lines() {
-        let mistakes = Mistakes::new("x.toml");
-        let mut root = Document::toml("a = 'text'\nb = 900\n[c]\nd = 1\nintervall = 2\n", &mistakes).fields(&mistakes);
-        let _ = root.int_or("a", 0..=9, 1);
-        let _ = root.int_or("b", 0..=9, 1);
-        let mut c = root.table("c").expect("is there");
-        let _ = c.int_or("d", 0..=9, 1);
-        let _ = c.int_or("interval", 0..=9, 1);
-        c.finish();
-        root.finish();
-        let refused = mistakes.into_result(()).expect_err("has mistakes");
-        assert_eq!(
-            refused.mistakes,
-            [
-                "a must be a whole number, not a string at line 1",
-                "b is 900; it must lie between 0 and 9 at line 2",
-                "unknown key \"c.intervall\" at line 5 (did you mean \"c.interval\"?)"
-            ]
-        );
-    }
-
-    #[test]
-    fn json_keys_know_their_line_and_may_not_stand_twice() {
-        let mistakes = Mistakes::new("-");
-        let mut root = Document::json("{\n \"contract\": {\n  \"windw\": 1,\n \"x\": 1, \"x\": 2}\n}", &mistakes)
-            .fields(&mistakes);
-        let mut contract = root.table("contract").expect("is there");
-        let _ = contract.take("window");
-        let _ = contract.take("x");
-        contract.finish();
-        root.finish();
-        let refused = mistakes.into_result(()).expect_err("has mistakes").mistakes;
-        assert!(refused[0].starts_with("unknown key \"contract.windw\" at line 3"), "{refused:?}");
-        assert!(refused[1].contains("\"contract.x\" stands twice, again at line 4"), "{refused:?}");
-    }
-
-    #[test]
-    fn a_line_of_a_json_lines_file_is_named_by_its_number_in_the_file() {
-        let mistakes = Mistakes::new("trace.jsonl");
-        let mut fields = Document::json_at("{\"mono_s\": 1, \"zone\": 2}", 17, &mistakes).fields(&mistakes);
-        let _ = fields.take("mono_s");
-        fields.finish();
-        let _ = Document::json_at("{", 18, &mistakes);
-        let refused = mistakes.into_result(()).expect_err("has mistakes").mistakes;
-        assert!(refused[0].starts_with("unknown key \"zone\" at line 17"), "{refused:?}");
-        assert!(refused[1].ends_with("at line 18"), "{refused:?}");
-    }
-
-    #[test]
-    fn broken_syntax_names_the_line() {
-        let mistakes = Mistakes::new("x.toml");
-        let _ = Document::toml("a = 1\nb = = 2\n", &mistakes);
-        assert!(mistakes.into_result(()).expect_err("broken").to_string().contains("at line 2"));
     }
 }

@@ -159,6 +159,7 @@ impl Talk<'_> {
                 debug!(agent = %self.agent, first = %block.first, "batch came again");
                 acked
             }
+            Err(error) if error.is_refusal() => return self.turn_away(&error).await,
             Err(error) => return self.pause(&error).await.map(|_| ()),
         };
         self.say(Say::Ack(Ack { epoch: self.epoch.0, through: acked.0 })).await
@@ -170,6 +171,12 @@ impl Talk<'_> {
         let wait = RetryAfter { millis: u32::try_from(RETRY_AFTER.0).unwrap_or(u32::MAX), reason: error.to_string() };
         self.say(Say::RetryAfter(wait)).await?;
         Err("store cannot take records now")
+    }
+
+    /// The agent was revoked or is not known any more: coming back cannot help, and the batch is not at fault.
+    async fn turn_away(&self, error: &StoreError) -> Result<(), &'static str> {
+        let _ = self.answers.send(Err(Status::permission_denied(error.to_string()))).await;
+        Err("this agent may not send any more")
     }
 
     async fn refuse(&self, batch: &Batch, reason: String) -> Result<(), &'static str> {

@@ -54,14 +54,19 @@ impl Keep {
     pub async fn run(self, stop: CancellationToken) {
         let mut beat = interval(EVERY);
         beat.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        // The same trouble is told once, not every five seconds.
+        let mut told = String::new();
         loop {
             tokio::select! {
                 _ = beat.tick() => {}
                 () = stop.cancelled() => return,
             }
-            if let Err(cause) = self.activate().await {
-                warn!(cause = %crate::chain(&cause), "upkeep failed; trying again in five seconds");
+            let upkeep = self.activate().await.err().map(|cause| crate::chain(&cause));
+            let trouble = upkeep.or_else(|| self.renew_certificate().err()).unwrap_or_default();
+            if !trouble.is_empty() && trouble != told {
+                warn!(cause = trouble, "upkeep failed; trying again every five seconds");
             }
+            told = trouble;
         }
     }
 
@@ -86,16 +91,13 @@ impl Keep {
             }
             changed
         });
-        self.renew_certificate();
         self.store.expire_sessions(now, now.plus(Millis(-SESSION_IDLE.0))).await.map(|_| ())
     }
 
-    fn renew_certificate(&self) {
+    /// Puts the certificate in use that is right now; it is a new one at two thirds of the life of the last.
+    fn renew_certificate(&self) -> Result<(), String> {
         let renewed = self.authority.server_certificate(&self.names, self.clock.now());
-        match renewed.map(|certificate| self.certificate.replace(certificate)) {
-            Ok(Ok(())) => {}
-            Ok(Err(cause)) => warn!(cause = %crate::chain(&cause), "the server certificate cannot be renewed"),
-            Err(cause) => warn!(cause = %crate::chain(&cause), "the server certificate cannot be renewed"),
-        }
+        let certificate = renewed.map_err(|cause| crate::chain(&cause))?;
+        self.certificate.replace(certificate).map_err(|cause| crate::chain(&cause))
     }
 }

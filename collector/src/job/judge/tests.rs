@@ -32,12 +32,8 @@ async fn a_restart_gives_the_state_that_was_there() {
     let mut trial = Trial::new().await;
     let mut running = judge(&trial).await;
     for n in 0..5 {
-        let records = [
-            up(n * 20),
-            down(n * 20 + 10),
-            energy(n, 1_000),
-            patch(n, if n % 2 == 0 { &["ssl"][..] } else { &["ssl", "zlib"][..] }),
-        ];
+        let lacking: &[&str] = if n % 2 == 0 { &["ssl"] } else { &["ssl", "zlib"] };
+        let records = [up(n * 20), down(n * 20 + 10), energy(n, 1_000), patch(n, lacking)];
         trial.send(agent(1), &records).await;
         running.activate().await.expect("judged");
     }

@@ -1,0 +1,91 @@
+//! What goes onto the wire comes back as it was; what means nothing is refused.
+
+use prost::Message as _;
+
+use super::*;
+use crate::plan::{CheckDef, CheckKind, Plan};
+
+fn one_of_each() -> Vec<Record> {
+    let certificate = Certificate {
+        subject: "CN=a".into(),
+        issuer: "CN=b".into(),
+        not_before: UtcTime(1),
+        not_after: UtcTime(2),
+        sha256: [7; 32],
+    };
+    let finding = Finding { source: "openssl".into(), state: FindingState::Held, ..Finding::default() };
+    let archive = Archive { release_at: Some(UtcTime(9)), security: true, ..Archive::default() };
+    vec![
+        Record::Sample(Sample {
+            check: CheckNo(3),
+            scheduled_at: UtcTime(-5),
+            delay: Millis(-1),
+            outcome: Outcome::Failed { kind: FailureKind::Status, code: 503 },
+            phases: Phases { connect: Some(Micros(12)), first_byte: Some(Micros(0)), ..Phases::default() },
+        }),
+        Record::Gap(Gap {
+            from: UtcTime(1),
+            to: UtcTime(2),
+            reason: GapReason::SpoolFull,
+            check: None,
+            records_lost: 4,
+        }),
+        Record::Detail(ProbeDetail {
+            check: CheckNo(3),
+            scheduled_at: UtcTime(5),
+            peer: "[::1]:443".into(),
+            text: "refused".into(),
+            certificate: Some(certificate),
+        }),
+        Record::Patch(PatchReport {
+            reboot_required: Some(false),
+            findings: vec![finding],
+            archives: vec![archive],
+            errors: vec![ScanError { kind: "lists_missing".into(), ..ScanError::default() }],
+            ..PatchReport::default()
+        }),
+        Record::Energy(EnergyReading {
+            end: UtcTime(60_000),
+            energy: Microjoules(5),
+            high: Microjoules(9),
+            method: Method::Estimated,
+            boundary: Boundary::Wall,
+            ..EnergyReading::default()
+        }),
+        Record::Facts(HostFacts { cpus: 2, ..HostFacts::default() }),
+        Record::Vitals(Vitals { spool_degraded: true, ..Vitals::default() }),
+    ]
+}
+
+#[test]
+fn every_kind_of_record_survives_the_spool_and_the_block() {
+    for record in one_of_each() {
+        let spooled = to_spool(&record);
+        assert_eq!(from_spool(&spooled), Ok(Some(record.clone())));
+        let item = to_item(&spooled).expect("a record");
+        assert_eq!(from_item(&item), Ok(Some(record)));
+    }
+}
+
+#[test]
+fn a_kind_from_the_future_is_skipped_and_nonsense_is_refused_by_field() {
+    assert_eq!(from_spool(&[0xfa, 0x01, 0x00]), Ok(None));
+    let reading = wire::EnergyReading { low_uj: 2, end_ms: 1, ..Default::default() };
+    let bytes = wire::Record { kind: Some(Kind::Energy(reading)) }.encode_to_vec();
+    assert_eq!(from_spool(&bytes), Err(Malformed::Field("energy bounds")));
+    assert!(from_spool(&[0xff]).is_err());
+}
+
+#[test]
+fn plans_survive_the_wire() {
+    let kind = CheckKind::Http {
+        url: "https://localhost/".into(),
+        status: vec![(200, 299), (401, 401)],
+        contains: Some("ok".into()),
+        ca_file: None,
+        cert_days_min: Some(14),
+    };
+    let check = CheckDef { no: CheckNo(1), name: "web".into(), interval_ms: 15_000, timeout_ms: 5_000, kind };
+    let plan = Plan { version: 7, checks: vec![check] };
+    assert_eq!(plan_from_wire(plan_to_wire(&plan)), Ok(plan));
+}
