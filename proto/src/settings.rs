@@ -16,8 +16,9 @@
 //! assert!(refused.contains(r#"unknown key "inerval_s" at line 1 (did you mean "interval_s"?)"#));
 //! ```
 //!
-//! Limits: a file over [`FILE_BYTES_MAX`] is refused, and so is one with tables and lists nested deeper than [`DEPTH_MAX`],
-//! before it is parsed: parsers are recursive. Deliberately absent: defaults hidden in the tree,
+//! Limits: a file over [`FILE_BYTES_MAX`] is refused. JSON is refused by its parser when it nests over 512 deep. The TOML
+//! parser limits brackets and dotted keys each for itself, so together they multiply; a TOML file that nests over
+//! [`DEPTH_MAX`] in all is refused before it is parsed. Deliberately absent: defaults hidden in the tree,
 //! environment variables, includes.
 
 use std::cell::RefCell;
@@ -36,8 +37,8 @@ pub use fields::Fields;
 /// A settings file is written by a person; a larger one is a mistake (wrong file), and is refused.
 pub const FILE_BYTES_MAX: u64 = 64 << 20;
 
-/// Lists and tables inside each other: room for the deepest service the contract takes. A deeper file is refused
-/// before a parser could run out of stack over it.
+/// Tables and lists inside each other in a TOML file: room for the deepest service the contract takes. A deeper file is
+/// refused.
 pub const DEPTH_MAX: usize = 72;
 
 /// The mistakes found so far in one file. Shared by all readers of that file.
@@ -156,8 +157,10 @@ pub struct Document;
 impl Document {
     /// Parses TOML. Syntax errors become mistakes and what could be read is returned.
     pub fn toml(text: &str, mistakes: &Mistakes) -> Node {
-        if let Some(at) = depth::too_deep_toml(text) {
-            return refuse_depth(&Lines::new(text), at, Value::Table(Vec::new()), mistakes);
+        if let Some(at) = depth::too_deep(text) {
+            let line = Lines::new(text).at(at);
+            mistakes.add(line, format!("tables and lists are nested more than {DEPTH_MAX} deep at line {line}"));
+            return Node { path: String::new(), line, value: Value::Table(Vec::new()) };
         }
         let (table, errors) = toml::de::DeTable::parse_recoverable(text);
         let lines = Lines::new(text);
@@ -177,9 +180,6 @@ impl Document {
     /// JSON-lines file, whose mistakes then carry the number the user sees.
     pub fn json_at(text: &str, first_line: usize, mistakes: &Mistakes) -> Node {
         let lines = Lines::new(text).starting_at(first_line);
-        if let Some(at) = depth::too_deep_json(text) {
-            return refuse_depth(&lines, at, Value::Null, mistakes);
-        }
         let strict = jsonc_parser::ParseOptions {
             allow_comments: false,
             allow_loose_object_property_names: false,
@@ -208,13 +208,6 @@ impl Document {
             }
         }
     }
-}
-
-/// `value` is what each format gives for a text it cannot read.
-fn refuse_depth(lines: &Lines, at: usize, value: Value, mistakes: &Mistakes) -> Node {
-    let line = lines.at(at);
-    mistakes.add(line, format!("tables and lists are nested more than {DEPTH_MAX} deep at line {line}"));
-    Node { path: String::new(), line, value }
 }
 
 /// Byte offset to line number.

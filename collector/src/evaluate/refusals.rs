@@ -151,7 +151,7 @@ fn an_expression_that_is_too_deep_is_refused() {
     assert!(evaluate_text("x", &but("/service", Some(nest(32)))).is_ok());
     assert!(refusal(&but("/service", Some(nest(33))))[0].contains("deeper than 32 levels"));
     let brackets = format!("{{\"service\": {}1{}}}", "[".repeat(100_000), "]".repeat(100_000));
-    assert_eq!(refusal(&brackets), ["case.json: tables and lists are nested more than 72 deep at line 1"]);
+    assert!(refusal(&brackets)[0].contains("nesting depth"), "{:?}", refusal(&brackets));
 }
 
 #[test]

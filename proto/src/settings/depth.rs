@@ -1,54 +1,79 @@
-//! How deep a text nests, without recursion and before any parser sees it.
+//! How deep a TOML text nests, without recursion and before any parser sees it.
 //!
-//! What passes here is at most [`DEPTH_MAX`] deep for a parser that follows the grammar; what is no valid text
-//! at all is the parser's to refuse.
+//! Counted are brackets, the dots of keys, and those of the table header they stand under. Of text that is no
+//! valid TOML more may be counted than a parser would, never less.
 
 use super::DEPTH_MAX;
 
-/// Offset of the bracket that is too deep.
-pub(super) fn too_deep_json(text: &str) -> Option<usize> {
-    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
-    for (at, byte) in text.bytes().enumerate() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
-            _ if in_string => {}
-            b'[' | b'{' => {
-                depth += 1;
-                if depth > DEPTH_MAX {
-                    return Some(at);
-                }
-            }
-            b']' | b'}' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-    }
-    None
+/// Where the scan stands.
+#[derive(Default)]
+struct Scan {
+    /// Brackets not closed yet, with the levels each one added.
+    open: Vec<(u8, usize)>,
+    /// Sum of those levels.
+    depth: usize,
+    /// Dots of the key being read.
+    dots: usize,
+    /// Levels of the table header in force.
+    header: usize,
+    in_header: bool,
 }
 
-/// Offset of the bracket, or of the dot of a key, that is too deep. A dotted key counts with the brackets it stands in.
-/// Strings and comments are passed over.
-pub(super) fn too_deep_toml(text: &str) -> Option<usize> {
+/// Offset of the bracket, or of the dot of a key, that is too deep.
+pub(super) fn too_deep(text: &str) -> Option<usize> {
     let bytes = text.as_bytes();
-    let (mut depth, mut dots, mut at) = (0_usize, 0_usize, 0_usize);
+    let mut scan = Scan::default();
+    let (mut at, mut line_began) = (0, false);
     while let Some(byte) = bytes.get(at) {
         let mut next = at + 1;
         match byte {
             b'#' => next = end_of_line(bytes, at),
             b'"' | b'\'' => next = end_of_string(bytes, at),
-            b'[' | b'{' => (depth, dots) = (depth + 1, 0),
-            b']' | b'}' => (depth, dots) = (depth.saturating_sub(1), 0),
-            b'.' => dots += 1,
-            b'\n' | b',' | b'=' => dots = 0,
+            b'[' | b'{' => scan.enter(*byte, line_began),
+            b']' => scan.leave(b'['),
+            b'}' => scan.leave(b'{'),
+            b'.' => scan.dots += 1,
+            b',' => scan.dots = 0,
+            b'\n' => scan.end_line(),
             _ => {}
         }
-        if depth + dots > DEPTH_MAX {
+        if scan.header + scan.depth + scan.dots > DEPTH_MAX {
             return Some(at);
         }
+        line_began = *byte != b'\n' && (line_began || !byte.is_ascii_whitespace());
         at = next;
     }
     None
+}
+
+impl Scan {
+    fn enter(&mut self, bracket: u8, line_began: bool) {
+        if self.open.is_empty() && !line_began && bracket == b'[' {
+            (self.in_header, self.header) = (true, 0);
+        }
+        let levels = 1 + std::mem::take(&mut self.dots);
+        self.open.push((bracket, levels));
+        self.depth += levels;
+    }
+
+    fn leave(&mut self, bracket: u8) {
+        // A bracket that closes another kind closes nothing: it is the parser's to refuse.
+        if let Some((_, levels)) = self.open.pop_if(|(open, _)| *open == bracket) {
+            self.depth -= levels;
+        }
+        if self.in_header {
+            self.header = self.header.max(1 + self.dots);
+        }
+        self.dots = 0;
+    }
+
+    fn end_line(&mut self) {
+        self.dots = 0;
+        if std::mem::take(&mut self.in_header) {
+            self.open.clear();
+            self.depth = 0;
+        }
+    }
 }
 
 fn end_of_line(bytes: &[u8], from: usize) -> usize {
@@ -78,31 +103,46 @@ mod tests {
     use super::*;
     use crate::settings::{Document, Mistakes};
 
-    fn refusal(read: impl FnOnce(&Mistakes)) -> Vec<String> {
+    fn refusal(text: &str) -> Vec<String> {
         let mistakes = Mistakes::new("x");
-        read(&mistakes);
+        drop(Document::toml(text, &mistakes));
         mistakes.into_result(()).expect_err("refused").mistakes
     }
 
+    fn dotted(keys: usize) -> String {
+        vec!["a"; keys].join(".")
+    }
+
     #[test]
-    fn a_hundred_thousand_brackets_are_refused_and_not_followed() {
+    fn a_hundred_thousand_levels_are_refused_and_not_followed() {
         let many = 100_000;
-        for text in ["[".repeat(many), "{\"a\":".repeat(many), format!("{}{}", "[".repeat(many), "]".repeat(many))] {
-            let found = refusal(|mistakes| drop(Document::json(&text, mistakes)));
-            assert_eq!(found, ["tables and lists are nested more than 72 deep at line 1"]);
-        }
-        let tomls = [
+        let texts = [
             format!("a = {}", "[".repeat(many)),
+            format!("a = {}", "[}".repeat(many)),
             format!("a = {}", "{b=".repeat(many)),
-            format!("x = 1\n{} = 1", vec!["a"; many].join(".")),
-            format!("[{}]", vec!["a"; many].join(".")),
+            format!("x = 1\n{} = 1", dotted(many)),
+            format!("[{}]", dotted(many)),
             format!("[[{}]]", vec!["'a'"; many].join(" . ")),
             format!("a = 'it''s' # \"\nb = {}", "[".repeat(many)),
             format!("a = \"open \\\nb = {}", "[".repeat(many)),
         ];
-        for text in tomls {
-            let found = refusal(|mistakes| drop(Document::toml(&text, mistakes)));
+        for text in texts {
+            let found = refusal(&text);
             assert!(found[0].starts_with("tables and lists are nested more than 72 deep at line"), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn dots_and_brackets_do_not_multiply() {
+        let key = dotted(60);
+        let texts = [
+            format!("{}{key} = 1", format!("{key} = {{").repeat(60)),
+            format!("[{key}]\n{key} = 1"),
+            format!("[[{key}]]\nb = 1\n{key} = 1"),
+            format!("{key} = {}", "[".repeat(60)),
+        ];
+        for text in texts {
+            assert!(refusal(&text)[0].contains("nested more than 72 deep"), "{text}");
         }
     }
 
@@ -110,10 +150,10 @@ mod tests {
     fn as_deep_as_allowed_is_read_by_a_small_stack() {
         let reader = std::thread::Builder::new().stack_size(1 << 20);
         let read = reader.spawn(|| {
-            let json = format!("{{\"a\":{}{}}}", "[".repeat(DEPTH_MAX - 1), "]".repeat(DEPTH_MAX - 1));
-            let toml = format!("a = {}{}", "[".repeat(DEPTH_MAX), "]".repeat(DEPTH_MAX));
             let mistakes = Mistakes::new("x");
-            drop((Document::json(&json, &mistakes), Document::toml(&toml, &mistakes)));
+            let lists = format!("a = {}{}", "[".repeat(DEPTH_MAX), "]".repeat(DEPTH_MAX));
+            let keys = format!("[{}]\n{} = 1", dotted(DEPTH_MAX / 2), dotted(DEPTH_MAX / 2));
+            drop((Document::toml(&lists, &mistakes), Document::toml(&keys, &mistakes)));
             mistakes.into_result(())
         });
         assert_eq!(read.expect("a thread").join().expect("no overflow"), Ok(()));
@@ -125,17 +165,14 @@ mod tests {
         let toml = format!(
             "# {many}\na = \"{many}\\\"{many}\"\nb = '{many}'\nc = \"\"\"\n{many}\"\"\"\nd = '''{many}'''\ne = ''\n"
         );
-        let json = format!("{{\"a\": \"{many}\\\"{many}\"}}");
         let mistakes = Mistakes::new("x");
-        drop((Document::toml(&toml, &mistakes), Document::json(&json, &mistakes)));
+        drop(Document::toml(&toml, &mistakes));
         assert_eq!(mistakes.into_result(()), Ok(()));
     }
 
     #[test]
     fn many_tables_after_each_other_are_not_deep() {
-        let toml = "[[check]]\nname = 'a.b.c.d'\nw = [{ days = ['mon'], from = '08:00' }]\n".repeat(500);
-        let mistakes = Mistakes::new("x");
-        drop(Document::toml(&toml, &mistakes));
-        assert_eq!(mistakes.into_result(()), Ok(()));
+        let table = "[[check]]\nname = 'a.b'\nw = [\n  { days = ['mon'], from = '08:00' },\n]\n[a.b.c]\nx.y = 1.5\n";
+        assert_eq!(too_deep(&table.repeat(500)), None);
     }
 }

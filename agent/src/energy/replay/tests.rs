@@ -156,7 +156,7 @@ fn a_strange_zone_name_comes_back_as_json() {
 
 #[test]
 fn nesting_and_endless_lines_are_refused() {
-    assert!(refused(&"[".repeat(100_000)).iter().any(|mistake| mistake.contains("nested more than 72 deep at line 1")));
+    assert!(refused(&"[".repeat(100_000))[0].starts_with("not valid JSON"));
     assert!(refused(&" ".repeat(LINE_BYTES_MAX + 1))[0].contains("more at line 1"));
     let endless = refused(&"x\n".repeat(1_000));
     assert_eq!(endless.len(), MISTAKES_MAX + 1);
