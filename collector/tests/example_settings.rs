@@ -7,8 +7,9 @@ use example_file::{Example, keys_known};
 use peil_collector::config::Config;
 
 /// The readers. Those of the contract serve the evaluator too.
-const SOURCES: [&str; 5] = [
+const SOURCES: [&str; 6] = [
     include_str!("../src/config.rs"),
+    include_str!("../src/config/tables.rs"),
     include_str!("../src/contract/terms.rs"),
     include_str!("../src/contract/holiday.rs"),
     include_str!("../src/contract/window.rs"),
