@@ -77,8 +77,10 @@ fn types_of_the_wire_stay_at_the_rim() {
         &["peil_proto::wire", "crate::wire", "prost::"],
         &[
             "proto/src/wire",
+            "proto/src/convert.rs",
             "proto/src/convert",
             "agent/src/enrol.rs",
+            "agent/src/uplink/session.rs",
             "agent/src/uplink/session",
             "collector/src/ingest.rs",
             "collector/src/ingest",
