@@ -338,8 +338,7 @@ impl Sender {
                 std::fs::read_to_string(file).map_err(|error| SendError::File(file.display().to_string(), error))?;
             request = request.bearer_auth(token.trim());
         }
-        let mut answer =
-            request.send().await.map_err(|error| SendError::Unreached(url.to_owned(), error.without_url()))?;
+        let mut answer = request.send().await.map_err(|error| SendError::Unreached(place(url), error.without_url()))?;
         let status = answer.status();
         if status.is_success() {
             return Ok(());
@@ -351,8 +350,13 @@ impl Sender {
             said.extend_from_slice(&part[..part.len().min(REFUSAL_BYTES_MAX - said.len())]);
         }
         let text = String::from_utf8_lossy(&said).chars().take(200).collect();
-        Err(SendError::Refused { url: url.to_owned(), status: status.as_u16(), text })
+        Err(SendError::Refused { url: place(url), status: status.as_u16(), text })
     }
+}
+
+/// Scheme, host and port of a URL: path and query of a webhook are often its secret, and errors are shown.
+fn place(url: &str) -> String {
+    reqwest::Url::parse(url).map_or_else(|_| "the receiver".to_owned(), |url| url.origin().ascii_serialization())
 }
 
 /// Public roots, or the bundle the channel names; ring as everywhere.

@@ -126,3 +126,9 @@ fn a_silence_is_over_when_the_agent_was_heard() {
         assert_eq!(is_over(&open(&key), &snapshot(vec![], vec![host.clone()])), over, "{host:?}");
     }
 }
+
+#[test]
+fn an_error_names_the_receiver_without_the_secret_in_its_path() {
+    assert_eq!(place("https://hooks.example.org:8443/T0/B1/secret?key=1"), "https://hooks.example.org:8443");
+    assert_eq!(place("not a url"), "the receiver");
+}
