@@ -19,6 +19,7 @@ use crate::contract::outage::Standing;
 use crate::contract::patch::OpenFinding;
 use crate::contract::span::Span;
 use crate::contract::terms::Terms;
+use crate::contract::track::Track;
 use crate::contract::{self, Case, CheckEvidence, Evidence, ToDate};
 use crate::evaluate::output;
 use crate::live::{Host, Live, Vantage};
@@ -66,7 +67,30 @@ struct Scene<'l> {
     records_awaited: bool,
     live: &'l Live,
     checks: BTreeMap<String, (CheckNo, Check)>,
-    hosts: BTreeMap<AgentId, String>,
+    agents: BTreeMap<AgentId, &'l AgentRow>,
+}
+
+impl Scene<'_> {
+    fn host(&self, agent: AgentId) -> &str {
+        self.agents.get(&agent).map_or("", |row| &row.hostname)
+    }
+
+    /// Whether this agent is to look at the check no longer: it was revoked, or the check is for others now.
+    fn is_retired(&self, agent: AgentId, check: &Check) -> bool {
+        self.agents.get(&agent).is_none_or(|row| row.revoked_at.is_some() || !check.is_for(&row.hostname, &row.group))
+    }
+
+    /// What the vantage saw. One that is retired has no vote after its last sample: a DOWN that nobody can ever see
+    /// end would outvote everybody who still looks. The time after it is unknown, which the contract counts.
+    fn track(&self, agent: AgentId, check: &Check, vantage: &Vantage) -> Track {
+        let mut track = vantage.track.clone();
+        if self.is_retired(agent, check)
+            && let Some((last, _)) = track.newest()
+        {
+            track.push(last.plus(Millis(1)), State::Unknown);
+        }
+        track
+    }
 }
 
 impl Measure {
@@ -85,7 +109,7 @@ impl Measure {
             records_awaited: self.awaits_records(&agents, &contacts, now),
             live,
             checks: by_number.into_iter().map(|(no, check)| (check.def.name.clone(), (no, check))).collect(),
-            hosts: agents.iter().map(|agent| (agent.agent, agent.hostname.clone())).collect(),
+            agents: agents.iter().map(|row| (row.agent, row)).collect(),
         };
         let services = self.services.iter().map(|(name, service)| service_view(&scene, name, service)).collect();
         let mut hosts: Vec<_> = agents
@@ -167,7 +191,7 @@ fn service_view(scene: &Scene<'_>, name: &str, service: &Service) -> ServiceView
         vantages: scene
             .live
             .vantages_of(*no)
-            .map(|(agent, vantage)| (agent.to_string(), Evidence::Track(vantage.track.clone())))
+            .map(|(agent, vantage)| (agent.to_string(), Evidence::Track(scene.track(agent, check, vantage))))
             .collect(),
     };
     let case = Case {
@@ -233,8 +257,8 @@ fn check_view(scene: &Scene<'_>, no: CheckNo, check: &Check) -> CheckView {
     let hold = contract::hold(Millis(check.def.interval_ms.into()), Millis(check.def.timeout_ms.into()));
     let vantage = |(agent, vantage): (AgentId, &Vantage)| VantageView {
         agent,
-        host: scene.hosts.get(&agent).cloned().unwrap_or_default(),
-        state: state_now(vantage, hold, scene.now),
+        host: scene.host(agent).to_owned(),
+        state: if scene.is_retired(agent, check) { State::Unknown } else { state_now(vantage, hold, scene.now) },
         last_at: vantage.last.map(|sample| sample.scheduled_at),
         outcome: vantage.last.map(|sample| sample.outcome.word()).unwrap_or_default(),
         phases_us: vantage

@@ -109,6 +109,31 @@ async fn two_vantages_must_agree_when_the_quorum_says_so() {
 }
 
 #[tokio::test]
+async fn a_vantage_that_is_revoked_while_down_votes_no_longer() {
+    let mut stage = Stage::new(1).await;
+    stage.trial.send(agent(1), &[up(0), up(10)]).await;
+    stage.trial.send(agent(2), &[up(0), down(10)]).await;
+    assert_eq!(stage.state(11).await, State::Down);
+    stage.trial.store.revoke(agent(2), at(12), "test").await.expect("revoked");
+    stage.trial.send(agent(1), &[up(20)]).await;
+    let view = stage.at(21).await.services.remove(0);
+    assert_eq!(view.state, State::Up, "somebody else still sees it up");
+    assert_eq!((view.outages[0].from, view.outages[0].to), (at(10), Some(at(10).plus(Millis(1)))));
+    assert_eq!(view.checks[0].vantages[1].state, State::Unknown);
+}
+
+#[tokio::test]
+async fn revoking_the_only_vantage_does_not_make_a_service_better_than_it_was_seen() {
+    let mut stage = Stage::new(1).await;
+    stage.trial.send(agent(1), &[up(0), down(10)]).await;
+    let before = stage.at(3_600).await.services.remove(0);
+    stage.trial.store.revoke(agent(1), at(12), "test").await.expect("revoked");
+    let after = stage.at(3_600).await.services.remove(0);
+    assert_eq!((before.state, after.state), (State::Down, State::Unknown));
+    assert_eq!(after.counted_down_ms, before.counted_down_ms, "unknown time is lost time in this contract");
+}
+
+#[tokio::test]
 async fn an_outage_over_the_end_of_the_month_is_cut_there_and_goes_on() {
     let mut stage = Stage::new(1).await;
     // 2026-05-01T00:00:00+02:00 is 15 days and 12 hours after noon of April 15th.
