@@ -174,6 +174,11 @@ fn of_track(track: &Track, terms: &Terms) -> Timeline {
         }
         at = end;
     }
+    if let Some(at) = track.retired_at()
+        && line.at(Span::ALWAYS.to) != Reading::UNKNOWN
+    {
+        line.put(at, Reading::UNKNOWN);
+    }
     line
 }
 

@@ -48,12 +48,14 @@ pub struct Track {
     run_of_down: u8,
     /// The newest sample, apart because its instant may still get a second outcome.
     newest: Option<(UtcTime, State)>,
+    /// Nobody will ever look again.
+    retired: bool,
 }
 
 impl Track {
     /// An empty track of samples that each hold for at most `hold` (2 × interval + timeout).
     pub fn new(hold: Millis) -> Self {
-        Self { hold: Millis(hold.0.max(0)), pieces: Vec::new(), run_of_down: 0, newest: None }
+        Self { hold: Millis(hold.0.max(0)), pieces: Vec::new(), run_of_down: 0, newest: None, retired: false }
     }
 
     /// The track of `samples` in any order, with any repetitions.
@@ -78,6 +80,17 @@ impl Track {
     /// How long a sample holds without a next one.
     pub fn hold(&self) -> Millis {
         self.hold
+    }
+
+    /// Nobody will ever look again from this vantage: a DOWN after its last sample, which only an UP could end, ends
+    /// with that sample, and what follows is UNKNOWN.
+    pub fn retire(&mut self) {
+        self.retired = true;
+    }
+
+    /// When a retired track stops to have a vote, if it stands on DOWN then.
+    pub(super) fn retired_at(&self) -> Option<UtcTime> {
+        self.newest.filter(|_| self.retired).map(|(at, _)| at.plus(Millis(1)))
     }
 
     /// The instant and state of the newest sample.

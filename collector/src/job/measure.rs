@@ -84,10 +84,8 @@ impl Scene<'_> {
     /// end would outvote everybody who still looks. The time after it is unknown, which the contract counts.
     fn track(&self, agent: AgentId, check: &Check, vantage: &Vantage) -> Track {
         let mut track = vantage.track.clone();
-        if self.is_retired(agent, check)
-            && let Some((last, _)) = track.newest()
-        {
-            track.push(last.plus(Millis(1)), State::Unknown);
+        if self.is_retired(agent, check) {
+            track.retire();
         }
         track
     }

@@ -123,6 +123,16 @@ async fn a_vantage_that_is_revoked_while_down_votes_no_longer() {
 }
 
 #[tokio::test]
+async fn a_vantage_that_is_revoked_after_a_silence_within_an_outage_votes_no_longer_either() {
+    let mut stage = Stage::new(1).await;
+    stage.trial.send(agent(1), &[up(0)]).await;
+    stage.trial.send(agent(2), &[down(0), down(600)]).await;
+    stage.trial.store.revoke(agent(2), at(610), "test").await.expect("revoked");
+    stage.trial.send(agent(1), &[up(610), up(620)]).await;
+    assert_eq!(stage.state(621).await, State::Up);
+}
+
+#[tokio::test]
 async fn revoking_the_only_vantage_does_not_make_a_service_better_than_it_was_seen() {
     let mut stage = Stage::new(1).await;
     stage.trial.send(agent(1), &[up(0), down(10)]).await;
