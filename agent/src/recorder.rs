@@ -118,7 +118,7 @@ impl Recorder {
         let _ = self.commands.send(Command::Release { through }).await;
     }
 
-    /// Returns when everything handed over before is on disk (or the disk refused).
+    /// Returns when everything handed over before is on disk (or the disk refused), and the state says so.
     pub async fn sync(&self) {
         let (done, answer) = oneshot::channel();
         if self.commands.send(Command::Sync { done }).await.is_ok() {
@@ -220,6 +220,8 @@ impl Keeper {
             }
             Command::Sync { done } => {
                 self.sync();
+                // Published first: whoever was answered finds in the state what it was answered about.
+                self.tell();
                 let _ = done.send(());
             }
         }
@@ -236,6 +238,10 @@ impl Keeper {
             warn!(from = %range.first, to = %range.last, "spool is full: oldest records dropped");
             self.gap(range, GapReason::SpoolFull, now);
         }
+        self.tell();
+    }
+
+    fn tell(&mut self) {
         self.state.acked = self.spool.acked();
         self.state.bytes = self.spool.bytes();
         self.publish.send_if_modified(|published| std::mem::replace(published, self.state) != self.state);

@@ -91,6 +91,20 @@ async fn an_urgent_record_is_durable_and_announced_at_once() {
 }
 
 #[tokio::test]
+async fn whoever_was_told_that_records_are_on_disk_finds_it_in_the_state() {
+    let dir = tempfile::tempdir().expect("directory");
+    let (spool, _) = Spool::open(dir.path(), "machine", Limits::default()).expect("opens");
+    let (recorder, thread) = Recorder::start(spool, WallClock::manual(UtcTime(0))).expect("starts");
+    for seq in 1..200 {
+        recorder.record(&vitals(1), false).await;
+        recorder.sync().await;
+        assert_eq!(recorder.state().borrow().durable, Seq(seq));
+    }
+    drop(recorder);
+    thread.join().await;
+}
+
+#[tokio::test]
 async fn records_survive_a_restart_and_keep_their_numbers() {
     let dir = tempfile::tempdir().expect("directory");
     for round in 0..3_u64 {

@@ -89,6 +89,15 @@ impl RealDir {
     }
 }
 
+impl Drop for RealDir {
+    /// Closing the handle is not enough: a process forked by another thread has a copy of it until it becomes another
+    /// program, and would keep the lock for as long. Giving it back by name ends it for every copy.
+    fn drop(&mut self) {
+        // Fails only where there are no locks, and then there is none to give back.
+        let _ = rustix::fs::flock(&self.handle, rustix::fs::FlockOperation::Unlock);
+    }
+}
+
 impl Disk for RealDir {
     fn list(&self) -> io::Result<Vec<Entry>> {
         let mut found = Vec::new();
@@ -169,5 +178,21 @@ impl DiskFile for RealFile {
     fn sync(&self) -> io::Result<()> {
         // fdatasync also writes the length, which is all of the metadata we need.
         self.0.sync_data()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_ends_with_its_holder_although_a_forked_process_has_a_copy_of_the_handle() {
+        let place = tempfile::tempdir().expect("directory");
+        let Ok(Held::Ours(held)) = RealDir::hold(place.path()) else { panic!("nobody else has it") };
+        let copy = held.handle.try_clone().expect("copied");
+        assert!(matches!(RealDir::hold(place.path()), Ok(Held::InUse)));
+        drop(held);
+        assert!(matches!(RealDir::hold(place.path()), Ok(Held::Ours(_))));
+        drop(copy);
     }
 }
