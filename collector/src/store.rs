@@ -31,7 +31,7 @@ mod readers;
 mod sqlite;
 mod writer;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub mod blocks;
 pub mod agents;
@@ -45,6 +45,8 @@ pub mod hosts;
 pub mod alerts;
 pub mod access;
 pub mod audit;
+pub mod leases;
+pub mod contacts;
 pub mod place;
 pub mod health;
 
