@@ -152,6 +152,14 @@ impl Server {
     /// # Panics
     /// When it cannot be made.
     pub fn replica(&self) -> Self {
+        self.replica_on(free_port())
+    }
+
+    /// A streaming replica on the port of a server that is gone.
+    ///
+    /// # Panics
+    /// When it cannot be made.
+    pub fn replica_on(&self, port: u16) -> Self {
         let dir = own_directory();
         let data = dir.join("data");
         run(as_owner("pg_basebackup")
@@ -171,7 +179,6 @@ impl Server {
                 "-D",
             ])
             .arg(&data));
-        let port = free_port();
         let here = format!("port = {port}\nunix_socket_directories = '{}'\n", dir.display());
         append(&data.join("postgresql.conf"), &here);
         let replica = Self { dir, port, running: Mutex::new(None) };
