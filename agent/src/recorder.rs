@@ -52,6 +52,7 @@ enum Command {
     Append { record: Vec<u8>, urgent: bool },
     Read { after: Seq, records_max: usize, bytes_max: usize, reply: oneshot::Sender<Vec<(Seq, Vec<u8>)>> },
     Release { through: Seq },
+    Rewind { to: Seq, reply: oneshot::Sender<Seq> },
     Sync { done: oneshot::Sender<()> },
 }
 
@@ -116,6 +117,13 @@ impl Recorder {
     /// Forgets everything up to `through`: the collector has committed it.
     pub async fn release(&self, through: Seq) {
         let _ = self.commands.send(Command::Release { through }).await;
+    }
+
+    /// Takes back what was released after `to` and is still on disk; through where records stay released.
+    pub async fn rewind(&self, to: Seq) -> Seq {
+        let (reply, answer) = oneshot::channel();
+        let sent = self.commands.send(Command::Rewind { to, reply }).await;
+        if sent.is_err() { self.state.borrow().acked } else { answer.await.unwrap_or(to) }
     }
 
     /// Returns when everything handed over before is on disk (or the disk refused), and the state says so.
@@ -217,6 +225,10 @@ impl Keeper {
                 if let Err(error) = self.spool.release(through) {
                     warn!(%error, %through, "ack not noted on disk; records may be sent again, which does no harm");
                 }
+            }
+            Command::Rewind { to, reply } => {
+                let _ = reply.send(self.spool.rewind(to));
+                self.tell();
             }
             Command::Sync { done } => {
                 self.sync();

@@ -69,6 +69,7 @@ pub async fn fed(dir: &Path, members: &[Arc<Member>], plan: &Plan) -> anyhow::Re
                 received_at: moment(last),
                 from: moment(first),
                 to: moment(last),
+                told: Seq(0),
                 bytes: plan.block(member.index, first, last).into(),
             };
             store.append(new).await?;

@@ -27,15 +27,18 @@ use crate::live::{Host, Live, Vantage};
 use crate::plans::Plans;
 use crate::presence::{Contact, Presence};
 use crate::snapshot::{
-    CheckView, EnergyHourView, EnergyView, FindingView, HostView, OutageView, PatchState, PatchView, ServiceView,
-    Snapshot, VantageView,
+    CheckView, EnergyHourView, EnergyView, FindingView, HostView, LossView, OutageView, PatchState, PatchView,
+    ServiceView, Snapshot, VantageView,
 };
 use crate::store::agents::AgentRow;
 use crate::store::blocks::StreamTotals;
+use crate::store::blocks::lost::LostRange;
 use crate::store::{Store, StoreError};
 
 /// Hours of energy shown.
 const HOURS_SHOWN: usize = 24;
+/// Losses shown, over all hosts; older ones stay in the store.
+const LOSSES_MAX: u32 = 200;
 /// Unknown time is not called lost for good while an agent heard within this time is away: its spool brings it.
 const AWAITED_MAX: Millis = Millis::DAY;
 /// An agent tells about itself every minute; connected and quiet for longer than this it is as good as gone.
@@ -103,6 +106,7 @@ impl Measure {
         let now = self.clock.now();
         let agents = self.store.agents().await?;
         let totals = self.store.totals_by_agent().await?;
+        let mut losses = self.losses().await?;
         let contacts = self.contacts().await?;
         let by_number = self.plans.borrow().by_number();
         let scene = Scene {
@@ -118,11 +122,22 @@ impl Measure {
             .map(|row| {
                 let contact = contacts.get(&row.agent).cloned().unwrap_or_default();
                 let totals = totals.get(&row.agent).copied().unwrap_or_default();
-                self.host_view(row, contact, totals, live.host(row.agent), now)
+                let losses = losses.remove(&row.agent).unwrap_or_default();
+                HostView { losses, ..self.host_view(row, contact, totals, live.host(row.agent), now) }
             })
             .collect();
         hosts.sort_by(|a: &HostView, b| a.host.cmp(&b.host).then(a.agent.cmp(&b.agent)));
         Ok(Snapshot { at: now, services, hosts, alerts: Vec::new() })
+    }
+
+    /// What was found missing last, by agent.
+    async fn losses(&self) -> Result<BTreeMap<AgentId, Vec<LossView>>, StoreError> {
+        let mut losses: BTreeMap<AgentId, Vec<LossView>> = BTreeMap::new();
+        for LostRange { agent, lost, from, to, reason, .. } in self.store.lost_ranges(LOSSES_MAX).await? {
+            let (word, explanation) = (reason.word().to_owned(), reason.sentence().to_owned());
+            losses.entry(agent).or_default().push(LossView { from, to, records: lost, reason: word, explanation });
+        }
+        Ok(losses)
     }
 
     /// Who is connected, here or to another collector that is here.
@@ -179,6 +194,7 @@ impl Measure {
             last_contact: heard,
             records: totals.records,
             records_lost: totals.lost,
+            losses: Vec::new(),
             backlog: vitals.spool_records,
             plan_refused: contact.plan_refused,
             rss_bytes: vitals.rss_bytes,

@@ -12,6 +12,7 @@ mod alerts;
 mod access;
 mod audit;
 mod leases;
+mod losses;
 mod layers;
 
 use std::collections::BTreeMap;
@@ -105,6 +106,7 @@ fn block(agent: AgentId, epoch: u64, first: u64, records: u32) -> NewBlock {
         received_at: moment,
         from: moment,
         to: moment,
+        told: Seq(0),
         bytes: Bytes::from(format!("{first}+{records}")),
     }
 }
