@@ -13,6 +13,9 @@ mod access;
 mod audit;
 mod leases;
 mod losses;
+mod lost_connections;
+mod conflicts;
+mod servers;
 mod layers;
 
 use std::collections::BTreeMap;
