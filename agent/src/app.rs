@@ -23,7 +23,7 @@ use tracing::{error, info, warn};
 
 use crate::config::Config;
 use crate::identity::Identity;
-use crate::recorder::{Chain, Recorder};
+use crate::recorder::{Chain, Ledger, Recorder};
 use crate::runner::{Runner, TELL_AGAIN, Tally};
 use crate::spool::Spool;
 use crate::uplink::Link;
@@ -47,7 +47,8 @@ pub async fn run(config: Config, clock: WallClock, stop: CancellationToken) -> a
     let root = Path::new("/");
     let (spool, recovery) = Spool::open(&state_dir.join("spool"), &host::machine_id(root), config.spool)?;
     info!(agent = %identity.agent(), epoch = %spool.epoch(), unacked = spool.last().0 - spool.acked().0, ?recovery, "spool open");
-    let (recorder, spool_thread) = Recorder::start(spool, clock.clone())?;
+    let ledger = Ledger::open(state_dir.join("gaps"), config.spool_age_max);
+    let (recorder, spool_thread) = Recorder::start(spool, clock.clone(), ledger)?;
     let facts = host::facts(root);
     tell_of_stop(&recorder, state_dir, clock.now()).await;
 
@@ -81,6 +82,7 @@ pub async fn run(config: Config, clock: WallClock, stop: CancellationToken) -> a
         plans,
         state_dir: state_dir.clone(),
         hostname: facts.hostname,
+        run: getrandom::u64().map_err(|error| anyhow::anyhow!("no randomness: {error}"))?,
         batch_every: config.batch_every,
         clock: clock.clone(),
     };
@@ -132,7 +134,7 @@ async fn tell_of_stop(recorder: &Recorder, state_dir: &Path, now: UtcTime) {
     let last =
         std::fs::read_to_string(state_dir.join(ALIVE)).ok().and_then(|text| text.trim().parse().ok()).map(UtcTime);
     if let Some(from) = last.filter(|from| now.since(*from) > STOPPED_MIN) {
-        let gap = Gap { from, to: now, reason: GapReason::AgentStopped, check: None, records_lost: 0 };
+        let gap = Gap::new(from, now, GapReason::AgentStopped);
         recorder.record(&Record::Gap(gap), true).await;
     }
 }

@@ -31,6 +31,8 @@ pub struct Config {
     pub grace: Millis,
     /// Bounds of the spool.
     pub spool: Limits,
+    /// Unacked records older than this are dropped, and a gap says so.
+    pub spool_age_max: Millis,
     /// Patch level.
     pub patch: Patch,
     /// Energy.
@@ -138,7 +140,7 @@ impl Config {
         let state_dir = root.str_or("state_dir", "/var/lib/peil-agent");
         let batch_every = Millis::from_secs(root.int_or("batch_s", 1..=60, 10));
         let grace = Millis::from_secs(root.int_or("grace_s", 1..=60, 5));
-        let spool = root.table("spool").map_or_else(Limits::default, read_spool);
+        let (spool, spool_age_max) = read_spool(root.table("spool"));
         let patch = read_patch(root.table("patch"));
         let energy = match root.table("energy") {
             Some(mut fields) => {
@@ -156,6 +158,7 @@ impl Config {
             batch_every,
             grace,
             spool,
+            spool_age_max,
             patch,
             energy,
             policy,
@@ -164,17 +167,16 @@ impl Config {
     }
 }
 
-fn read_spool(mut fields: Fields<'_>) -> Limits {
-    let standard = Limits::default();
+fn read_spool(fields: Option<Fields<'_>>) -> (Limits, Millis) {
+    let standard = Limits::of_bytes(64 << 20);
+    let age_max = |days: i64| Millis(days * Millis::DAY.0);
+    let Some(mut fields) = fields else { return (standard, age_max(14)) };
     let mib = |bytes: u64| i64::try_from(bytes >> 20).unwrap_or(i64::MAX);
-    let limits = Limits {
-        bytes_max: fields.int_or("bytes_max_mib", 8..=1 << 20, mib(standard.bytes_max)).unsigned_abs() << 20,
-        keep_free_bytes: fields.int_or("keep_free_mib", 0..=1 << 20, mib(standard.keep_free_bytes)).unsigned_abs()
-            << 20,
-        ..standard
-    };
+    let bytes_max = fields.int_or("bytes_max_mib", 8..=1 << 20, mib(standard.bytes_max)).unsigned_abs() << 20;
+    let keep_free = fields.int_or("keep_free_mib", 0..=1 << 20, mib(standard.keep_free_bytes)).unsigned_abs() << 20;
+    let days = fields.int_or("age_max_days", 1..=366, 14);
     fields.finish();
-    limits
+    (Limits { keep_free_bytes: keep_free, ..Limits::of_bytes(bytes_max) }, age_max(days))
 }
 
 fn read_patch(fields: Option<Fields<'_>>) -> Patch {

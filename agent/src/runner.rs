@@ -159,7 +159,7 @@ impl Runner {
     async fn tell_missed(&self, taken: &TakeDue) {
         for missed in &taken.missed {
             let reason = if missed.reason == NotRun::Suspended { GapReason::Suspended } else { GapReason::Stalled };
-            let gap = Gap { from: missed.from, to: missed.to, reason, check: Some(missed.check.no), records_lost: 0 };
+            let gap = Gap { check: Some(missed.check.no), ..Gap::new(missed.from, missed.to, reason) };
             self.recorder.record(&Record::Gap(gap), true).await;
         }
     }

@@ -5,6 +5,7 @@
 //! are kept in the block and skipped by the reader; unknown codes are refused.
 
 mod plan;
+mod summary;
 #[cfg(test)]
 mod tests;
 
@@ -80,6 +81,8 @@ fn to_wire(record: &Record) -> wire::Record {
             reason: gap.reason.code().into(),
             check: gap.check.map_or(0, |check| check.0),
             records_lost: gap.records_lost,
+            ok_lost: gap.ok_lost,
+            not_ok_lost: gap.not_ok_lost,
         }),
         Record::Detail(detail) => Kind::Detail(wire::ProbeDetail {
             check: detail.check.0,
@@ -118,6 +121,7 @@ fn to_wire(record: &Record) -> wire::Record {
             spool_degraded: vitals.spool_degraded,
             plan_version: vitals.plan_version,
         }),
+        Record::Summary(told) => Kind::Summary(summary::to_wire(told)),
     };
     wire::Record { kind: Some(kind) }
 }
@@ -132,6 +136,8 @@ fn from_wire(record: wire::Record) -> Result<Option<Record>, Malformed> {
             reason: code(gap.reason, GapReason::from_code, "gap.reason")?,
             check: (gap.check != 0).then_some(CheckNo(gap.check)),
             records_lost: gap.records_lost,
+            ok_lost: gap.ok_lost,
+            not_ok_lost: gap.not_ok_lost,
         }),
         Kind::Detail(detail) => Record::Detail(ProbeDetail {
             check: CheckNo(detail.check),
@@ -164,6 +170,7 @@ fn from_wire(record: wire::Record) -> Result<Option<Record>, Malformed> {
             spool_degraded: vitals.spool_degraded,
             plan_version: vitals.plan_version,
         }),
+        Kind::Summary(told) => Record::Summary(summary::from_wire(told)?),
     }))
 }
 

@@ -101,7 +101,9 @@ fn recorder() -> (Recorder, SpoolThread, TempDir) {
     let dir = tempfile::tempdir().expect("a directory");
     let limits = Limits { keep_free_bytes: 0, ..Limits::default() };
     let (spool, _) = Spool::open(dir.path(), "machine", limits).expect("opens");
-    let (recorder, thread) = Recorder::start(spool, WallClock::System).expect("starts");
+    let (recorder, thread) =
+        Recorder::start(spool, WallClock::System, crate::recorder::Ledger::open(dir.path().join("gaps"), Millis::DAY))
+            .expect("starts");
     (recorder, thread, dir)
 }
 
