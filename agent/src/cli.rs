@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Config, DEFAULT_PATH};
 use crate::energy::command::EnergyCommand;
 use crate::probe::trace::{self, ProbeArgs};
+use crate::spool_command::SpoolCommand;
 use crate::{app, enrol, host, patch};
 
 /// Name look-ups cannot be called back; a stopping agent does not wait for them longer than this.
@@ -70,6 +71,9 @@ enum Command {
     /// Energy: what can be measured here, and how figures come about
     #[command(subcommand)]
     Energy(EnergyCommand),
+    /// The records on disk that the collector does not have yet
+    #[command(subcommand)]
+    Spool(SpoolCommand),
 }
 
 #[derive(Args)]
@@ -98,6 +102,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Probe(args) => return trace::main(&args),
         Command::Patch(PatchCommand::Scan { root, json }) => return patch::command(&root, json),
         Command::Energy(command) => return command.run(),
+        Command::Spool(command) => return command.run(),
         Command::Validate(arg) => Config::load(&arg.config).map_err(Into::into).and_then(|config| {
             say(&format!(
                 "{} is good: collector {}, state in {}",

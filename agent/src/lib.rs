@@ -13,6 +13,7 @@ pub mod probe;
 
 pub mod recorder;
 pub mod spool;
+pub mod spool_command;
 
 pub mod uplink;
 pub mod plan_file;

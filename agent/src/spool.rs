@@ -58,6 +58,7 @@ pub use room::{Digest, Thin};
 mod cursor;
 mod disk;
 mod error;
+pub mod inspect;
 mod losses;
 mod read;
 mod record;
