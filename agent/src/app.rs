@@ -60,7 +60,9 @@ pub async fn run(config: Config, clock: WallClock, stop: CancellationToken) -> a
 
     let (probing, telling) = (CancellationToken::new(), CancellationToken::new());
     let (probers, tellers, uplinks) = (TaskTracker::new(), TaskTracker::new(), TaskTracker::new());
-    let runner = Runner::new(identity.agent(), config.policy.clone(), recorder.clone(), clock.clone(), tally.clone());
+    let rules = (config.policy.clone(), config.probing.clone());
+    let runner =
+        Runner::new(identity.agent(), rules, recorder.clone(), clock.clone(), tally.clone(), state_dir.clone());
     probers.spawn(runner.run(plan_changes, probing.clone()));
     if config.patch.enabled {
         tellers.spawn(tell_patch_level(config.patch.clone(), recorder.clone(), clock.clone(), telling.clone()));
@@ -245,6 +247,8 @@ impl TellVitals {
             ticks_not_run: self.tally.not_run.swap(0, Ordering::Relaxed),
             spool_degraded: spool.degraded,
             plan_version: self.plans.borrow().version,
+            ticks_tainted: self.tally.tainted.swap(0, Ordering::Relaxed),
+            stretch: self.tally.stretch.load(Ordering::Relaxed),
         }
     }
 }

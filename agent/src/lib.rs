@@ -9,6 +9,7 @@ pub mod app;
 
 pub mod schedule;
 pub mod runner;
+pub mod vantage;
 pub mod probe;
 
 pub mod recorder;

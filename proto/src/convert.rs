@@ -120,6 +120,8 @@ fn to_wire(record: &Record) -> wire::Record {
             ticks_not_run: vitals.ticks_not_run,
             spool_degraded: vitals.spool_degraded,
             plan_version: vitals.plan_version,
+            ticks_tainted: vitals.ticks_tainted,
+            stretch: vitals.stretch,
         }),
         Record::Summary(told) => Kind::Summary(summary::to_wire(told)),
     };
@@ -169,6 +171,8 @@ fn from_wire(record: wire::Record) -> Result<Option<Record>, Malformed> {
             ticks_not_run: vitals.ticks_not_run,
             spool_degraded: vitals.spool_degraded,
             plan_version: vitals.plan_version,
+            ticks_tainted: vitals.ticks_tainted,
+            stretch: vitals.stretch,
         }),
         Kind::Summary(told) => Record::Summary(summary::from_wire(told)?),
     }))

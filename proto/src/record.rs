@@ -295,4 +295,8 @@ pub struct Vitals {
     pub spool_degraded: bool,
     /// The plan in force.
     pub plan_version: u64,
+    /// Of the ticks due, those that waited for more than a tenth of their interval.
+    pub ticks_tainted: u32,
+    /// Only one of this many ticks runs, because the agent is overloaded; 0 or 1: all.
+    pub stretch: u32,
 }

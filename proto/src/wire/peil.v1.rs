@@ -326,6 +326,12 @@ pub struct Vitals {
     /// The plan in force.
     #[prost(uint64, tag = "10")]
     pub plan_version: u64,
+    /// Of the ticks due, those that waited for more than a tenth of their interval: their timing says something about this host.
+    #[prost(uint32, tag = "11")]
+    pub ticks_tainted: u32,
+    /// The agent is overloaded and runs only one of this many ticks of checks that are not marked as more important; 0 or 1: all.
+    #[prost(uint32, tag = "12")]
+    pub stretch: u32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AgentMessage {
