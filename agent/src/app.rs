@@ -26,9 +26,10 @@ use crate::identity::Identity;
 use crate::recorder::{Chain, Ledger, Recorder};
 use crate::runner::{Runner, TELL_AGAIN, Tally};
 use crate::spool::Spool;
+use crate::status::Teller;
 use crate::uplink::Link;
 use crate::uplink::session::Uplink;
-use crate::{energy, enrol, host, patch, plan_file};
+use crate::{energy, enrol, host, patch, plan_file, systemd};
 
 /// How often the agent tells about itself.
 const VITALS_EVERY: Duration = Duration::from_secs(60);
@@ -58,6 +59,17 @@ pub async fn run(config: Config, clock: WallClock, stop: CancellationToken) -> a
     let plans = Arc::new(plans);
     let tally = Arc::new(Tally::default());
 
+    let board = tally.board.clone();
+    let teller = Teller {
+        board: board.clone(),
+        recorder: recorder.clone(),
+        agent: identity.agent(),
+        collector: config.collector.clone(),
+        started: clock.now(),
+        clock: clock.clone(),
+        state_dir: state_dir.clone(),
+    };
+
     let (probing, telling) = (CancellationToken::new(), CancellationToken::new());
     let (probers, tellers, uplinks) = (TaskTracker::new(), TaskTracker::new(), TaskTracker::new());
     let rules = (config.policy.clone(), config.probing.clone());
@@ -79,6 +91,10 @@ pub async fn run(config: Config, clock: WallClock, stop: CancellationToken) -> a
         facts: facts.clone(),
     };
     tellers.spawn(vitals.run(telling.clone()));
+    tellers.spawn(teller.run(telling.clone()));
+    if let Some(every) = systemd::watchdog_every() {
+        tellers.spawn(feed_watchdog(every, telling.clone()));
+    }
     let session = Uplink {
         recorder: recorder.clone(),
         plans,
@@ -87,6 +103,7 @@ pub async fn run(config: Config, clock: WallClock, stop: CancellationToken) -> a
         run: getrandom::u64().map_err(|error| anyhow::anyhow!("no randomness: {error}"))?,
         batch_every: config.batch_every,
         clock: clock.clone(),
+        board: board.clone(),
     };
     let identity_dir = enrol::directory(state_dir);
     let link =
@@ -94,8 +111,10 @@ pub async fn run(config: Config, clock: WallClock, stop: CancellationToken) -> a
     let handing_over = CancellationToken::new();
     uplinks.spawn(link.run(handing_over.clone()));
 
+    systemd::notify("READY=1");
     stop.cancelled().await;
     info!("stopping");
+    systemd::notify("STOPPING=1");
     // From here on nothing comes due; handing over takes a while longer.
     let probed_until = clock.now();
     probing.cancel();
@@ -111,6 +130,16 @@ pub async fn run(config: Config, clock: WallClock, stop: CancellationToken) -> a
         warn!("the spool did not close in time; what is synced is safe");
     }
     Ok(())
+}
+
+async fn feed_watchdog(every: Duration, stop: CancellationToken) {
+    let mut ticks = interval(every);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => drop(systemd::notify("WATCHDOG=1")),
+            () = stop.cancelled() => return,
+        }
+    }
 }
 
 async fn finish(tasks: &TaskTracker, grace: Millis, what: &str) {

@@ -17,7 +17,7 @@ use crate::config::{Config, DEFAULT_PATH};
 use crate::energy::command::EnergyCommand;
 use crate::probe::trace::{self, ProbeArgs};
 use crate::spool_command::SpoolCommand;
-use crate::{app, enrol, host, patch};
+use crate::{app, enrol, host, patch, status};
 
 /// Name look-ups cannot be called back; a stopping agent does not wait for them longer than this.
 const LOOKUPS_MAX: Duration = Duration::from_secs(1);
@@ -60,6 +60,14 @@ enum Command {
         /// Replace the identity this host has
         #[arg(long)]
         again: bool,
+    },
+    /// What the agent that runs on this host is doing: next runs, last results, spool, connection
+    Status {
+        #[command(flatten)]
+        config: ConfigArg,
+        /// Print one JSON object instead of text
+        #[arg(long)]
+        json: bool,
     },
     /// Check a settings file and tell every mistake with its line
     Validate(ConfigArg),
@@ -111,6 +119,9 @@ pub fn run(cli: Cli) -> ExitCode {
                 config.state_dir.display()
             ))
         }),
+        Command::Status { config, json } => {
+            Config::load(&config.config).map_err(Into::into).and_then(|config| status::command(&config.state_dir, json))
+        }
         Command::Enroll { config, token, token_file, again } => enrol_host(&config, token, token_file, again),
         Command::Run(arg) => run_agent(&arg),
     };

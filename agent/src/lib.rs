@@ -24,3 +24,5 @@ pub mod enrol;
 pub mod patch;
 pub mod energy;
 pub mod host;
+pub mod status;
+pub mod systemd;

@@ -258,6 +258,8 @@ impl Keeper {
                     warn!(%error, "spool cannot be read; trying again");
                     Vec::new()
                 });
+                // Published first: a mark of the collector's must never be ahead of what the state says may have left.
+                self.tell();
                 let _ = reply.send(records);
             }
             Command::Release { through } => self.release(through),

@@ -36,6 +36,7 @@ use crate::host;
 use crate::probe::{self, Observation, ProbeContext};
 use crate::recorder::Recorder;
 use crate::schedule::{Due, Now, Schedule, TakeDue};
+use crate::status::Board;
 use crate::vantage::Vantage;
 
 pub use confirm::Confirm;
@@ -72,6 +73,8 @@ pub struct Tally {
     pub tainted: AtomicU32,
     /// Only one of this many ticks runs; not reset.
     pub stretch: AtomicU32,
+    /// Last results and next runs, for `peil-agent status`; not reset.
+    pub board: Board,
 }
 
 /// What one probe task hands back.
@@ -179,6 +182,10 @@ impl Runner {
 
     /// Takes up what an earlier run saw of checks this one has not seen yet.
     fn remember(&mut self, plan: &Plan, schedule: &mut Schedule) {
+        self.tally.board.plan(plan);
+        for (no, next) in schedule.upcoming() {
+            self.tally.board.next(no, next);
+        }
         for (no, seen) in memory::load(&self.state_dir, plan) {
             if let Some(label) = seen.label {
                 schedule.resume(no, label);
@@ -207,6 +214,7 @@ impl Runner {
             let no = due.check.no;
             self.confirmations.tick(no);
             self.seen.entry(no).or_default().label = Some(due.scheduled_at);
+            self.tally.board.next(no, due.scheduled_at.plus(Millis(due.check.interval_ms.into())));
             if self.in_flight.contains_key(&no) {
                 self.not_run(no, due.scheduled_at, NotRun::Overrun).await;
             } else if !self.policy.allows(&due.check) {
@@ -316,6 +324,7 @@ impl Runner {
             };
             self.recorder.record(&Record::Detail(detail), false).await;
         }
+        self.tally.board.told(&done.sample);
         self.recorder.record(&Record::Sample(done.sample), urgent).await;
     }
 
@@ -343,6 +352,7 @@ impl Runner {
         let outcome = Outcome::NotRun(why);
         let changed = seen.outcome.replace(outcome) != Some(outcome);
         let sample = Sample { check, scheduled_at, delay: Millis::ZERO, outcome, phases: Phases::default() };
+        self.tally.board.told(&sample);
         self.recorder.record(&Record::Sample(sample), changed).await;
     }
 

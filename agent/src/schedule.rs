@@ -176,6 +176,11 @@ impl Schedule {
         taken
     }
 
+    /// Wall time of each check's next tick, as things stand.
+    pub fn upcoming(&self) -> impl Iterator<Item = (CheckNo, UtcTime)> + '_ {
+        self.entries.iter().map(|entry| (entry.check.no, UtcTime(entry.next + self.distance)))
+    }
+
     /// How many checks there are.
     pub fn checks(&self) -> usize {
         self.entries.len()

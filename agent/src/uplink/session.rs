@@ -37,6 +37,7 @@ use tonic::transport::Channel;
 use tracing::{info, warn};
 
 use crate::recorder::{Recorder, SpoolState};
+use crate::status::Board;
 
 #[cfg(test)]
 mod tests;
@@ -108,6 +109,8 @@ pub struct Uplink {
     pub batch_every: Millis,
     /// Wall clock.
     pub clock: WallClock,
+    /// Where connections are told, for `peil-agent status`.
+    pub board: Board,
 }
 
 /// A batch on its way.
@@ -172,6 +175,7 @@ pub async fn run(uplink: &Uplink, channel: Channel, stop: &CancellationToken) ->
         return Err(SessionError::Rewound { acked, last: current.maybe_sent });
     }
     let clock_ahead_ms = uplink.clock.now().since(UtcTime(welcome.wall_ms));
+    uplink.board.connected(uplink.clock.now(), clock_ahead_ms.0);
     info!(%acked, last = %current.durable, %clock_ahead_ms, "connected to the collector");
     uplink.recorder.collector_has(acked).await;
     let mut session = Session {

@@ -110,6 +110,7 @@ impl Play {
             run: 42,
             batch_every,
             clock,
+            board: Board::default(),
         };
         let (stop, sessions) = (CancellationToken::new(), JoinSet::new());
         Self { uplink, thread, address, conversations, stop, tasks, sessions, dir }
