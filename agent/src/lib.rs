@@ -4,6 +4,7 @@
 //! spawns; `schedule` and the integrator of `energy` are pure; everything durable is in `spool`.
 
 pub mod cli;
+pub mod manual;
 pub mod config;
 pub mod app;
 
@@ -25,4 +26,5 @@ pub mod patch;
 pub mod energy;
 pub mod host;
 pub mod status;
+pub mod check;
 pub mod systemd;
