@@ -143,6 +143,7 @@ fn moment(record: &Record) -> UtcTime {
         Record::Vitals(vitals) => vitals.at,
         Record::Detail(detail) => detail.scheduled_at,
         Record::Gap(gap) => gap.to,
+        Record::Summary(summary) => summary.last(),
         Record::Facts(_) => NOON,
     }
 }
