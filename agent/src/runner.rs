@@ -91,7 +91,7 @@ pub struct Runner {
 impl Runner {
     /// A runner that probes by `policy` and hands samples to `recorder`.
     pub fn new(agent: AgentId, policy: Policy, recorder: Recorder, clock: WallClock, tally: Arc<Tally>) -> Self {
-        let context = Arc::new(ProbeContext::new(clock.clone(), policy.addresses()));
+        let context = Arc::new(policy.probe_context(clock.clone()));
         let permits = Arc::new(Semaphore::new(policy.in_flight_max));
         Self {
             agent,
