@@ -21,12 +21,22 @@ mod addresses;
 pub mod certificate;
 pub mod dial;
 pub mod dialogue;
+mod dns;
+mod grpc;
 mod http;
+mod icmp;
 mod location;
+mod mysql;
+pub mod ntp;
+mod postgres;
+mod redis;
 mod secret;
+mod talk;
 mod tcp;
 mod tls;
 pub mod trace;
+mod udp;
+mod websocket;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -56,7 +66,20 @@ pub struct Kind {
 }
 
 /// Every kind, in the order of the vocabulary (`CheckKind::WORDS`).
-pub const KINDS: &[Kind] = &[http::KIND, tls::KIND, tcp::KIND];
+pub const KINDS: &[Kind] = &[
+    http::KIND,
+    tls::KIND,
+    tcp::KIND,
+    udp::KIND,
+    dns::KIND,
+    icmp::KIND,
+    ntp::KIND,
+    grpc::KIND,
+    websocket::KIND,
+    postgres::KIND,
+    mysql::KIND,
+    redis::KIND,
+];
 
 /// Carries out `def` once. Always answers within `def.timeout_ms`.
 ///
@@ -68,6 +91,15 @@ pub async fn run(def: &CheckDef, ctx: &ProbeContext) -> Observation {
         CheckKind::Http(check) => over(check.family, |family| http::run(check, family, ctx, end)).await,
         CheckKind::Tls(check) => over(check.family, |family| tls::run(check, family, ctx, end)).await,
         CheckKind::Tcp(check) => over(check.family, |family| tcp::run(check, family, ctx, end)).await,
+        CheckKind::Udp(check) => over(check.family, |family| udp::run(check, family, ctx, end)).await,
+        CheckKind::Dns(check) => over(check.family, |family| dns::run(check, family, ctx, end)).await,
+        CheckKind::Icmp(check) => over(check.family, |family| icmp::run(check, family, ctx, end)).await,
+        CheckKind::Ntp(check) => over(check.family, |family| ntp::run(check, family, ctx, end)).await,
+        CheckKind::Grpc(check) => over(check.family, |family| grpc::run(check, family, ctx, end)).await,
+        CheckKind::WebSocket(check) => over(check.family, |family| websocket::run(check, family, ctx, end)).await,
+        CheckKind::Postgres(check) => over(check.family, |family| postgres::run(check, family, ctx, end)).await,
+        CheckKind::Mysql(check) => over(check.family, |family| mysql::run(check, family, ctx, end)).await,
+        CheckKind::Redis(check) => over(check.family, |family| redis::run(check, family, ctx, end)).await,
         CheckKind::Unknown(check) => Observation::from_end(Vec::new(), None, Err(Failure::unusable(&check.why))),
     }
 }
@@ -100,7 +132,13 @@ pub fn problems(def: &CheckDef, ctx: &ProbeContext) -> Vec<String> {
         },
         CheckKind::Tls(tls) => (host_of(&tls.address), Some(&tls.tls)),
         CheckKind::Tcp(tcp) => (None, Some(&tcp.tls)),
-        CheckKind::Unknown(_) => (None, None),
+        CheckKind::Dns(dns) => (None, Some(&dns.tls)),
+        CheckKind::Grpc(grpc) => (host_of(&grpc.address), Some(&grpc.tls)),
+        CheckKind::WebSocket(socket) => (None, Some(&socket.tls)),
+        CheckKind::Postgres(postgres) => (None, Some(&postgres.tls)),
+        CheckKind::Mysql(mysql) => (None, Some(&mysql.tls)),
+        CheckKind::Redis(redis) => (None, Some(&redis.tls)),
+        CheckKind::Udp(_) | CheckKind::Icmp(_) | CheckKind::Ntp(_) | CheckKind::Unknown(_) => (None, None),
     };
     if let Some(tls) = tls {
         found.extend(tls_problems(host, tls, ctx).into_iter().map(|what| format!("check {}: {what}", def.name)));

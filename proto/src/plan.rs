@@ -15,17 +15,31 @@ use crate::settings::Fields;
 /// Checks one agent will run at most. A larger plan is refused.
 pub const CHECKS_MAX: usize = 10_000;
 
+mod database;
+mod dns;
+mod grpc;
 mod http;
+mod icmp;
+mod ntp;
 mod options;
 mod tcp;
 mod tls;
+mod udp;
 mod unknown;
+mod websocket;
 
+pub use database::{Mysql, Postgres, Redis, RedisRole};
+pub use dns::{Dns, DnsTransport, RCODES};
+pub use grpc::{Grpc, GrpcCall};
 pub use http::{Compression, Http, HttpVersion, JsonWanted, REDIRECTS_MAX, Redirects};
-pub use options::{Family, Options, Pattern, SecretRef, TlsOptions, TlsVersion, split_address};
+pub use icmp::Icmp;
+pub use ntp::Ntp;
+pub use options::{Family, Options, Pattern, SecretRef, TlsOptions, TlsVersion, split_address, split_host};
 pub use tcp::{Preset, Step, Tcp};
 pub use tls::Tls;
+pub use udp::Udp;
 pub use unknown::Unknown;
+pub use websocket::WebSocket;
 
 /// The one list of kinds: variant, word in configuration and on the wire. The rest of a kind is its file.
 macro_rules! kinds {
@@ -113,6 +127,24 @@ kinds! {
     Tls = "tls",
     /// Connect, and hold a dialogue.
     Tcp = "tcp",
+    /// Send a datagram, expect an answer.
+    Udp = "udp",
+    /// Ask a name server.
+    Dns = "dns",
+    /// Ping a host.
+    Icmp = "icmp",
+    /// Ask a time server.
+    Ntp = "ntp",
+    /// Ask a gRPC service for its health.
+    Grpc = "grpc",
+    /// Open a WebSocket.
+    WebSocket = "websocket",
+    /// Ping a PostgreSQL server.
+    Postgres = "postgres",
+    /// Ping a MySQL server.
+    Mysql = "mysql",
+    /// Ping a Redis server.
+    Redis = "redis",
 }
 
 fn options_to_json<O: Options>(options: &O) -> Option<String> {

@@ -15,7 +15,7 @@
 //! Deliberately absent: source addresses.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -27,7 +27,7 @@ use peil_proto::units::Micros;
 use rustix::io::Errno;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
@@ -98,6 +98,28 @@ pub(crate) async fn dial(
 ) -> Result<Stream, Failure> {
     let peer = locate(to, ctx, deadline, hop).await?;
     Ok(Stream::Plain(connect(peer, deadline, hop).await?))
+}
+
+/// A socket for datagrams to and from `to` only.
+///
+/// # Errors
+/// The [`Failure`] that ended the attempt, with its phase.
+pub(crate) async fn datagrams(
+    to: Endpoint<'_>,
+    ctx: &ProbeContext,
+    deadline: Deadline,
+    hop: &mut Hop,
+) -> Result<UdpSocket, Failure> {
+    let peer = locate(to, ctx, deadline, hop).await?;
+    let any: IpAddr = if peer.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let open = async {
+        let socket = UdpSocket::bind((any, 0)).await?;
+        socket.connect(peer).await.map(|()| socket)
+    };
+    open.await.map_err(|error| {
+        let kind = failure_kind_of_io(&error, FailureKind::LocalResource);
+        Failure::during(Phase::Connect, kind, format!("{peer}: {error}"))
+    })
 }
 
 /// The address of `to`, when the policy of this host allows it.

@@ -10,13 +10,11 @@
 
 use peil_proto::plan::{Family, Pattern, Step, Tcp, split_address};
 use peil_proto::sample::FailureKind;
-use peil_proto::units::Micros;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::time::Instant;
 
-use super::dial::{Deadline, Endpoint, Session, Stream, dial, failure_kind_of_io};
+use super::dial::{Deadline, Endpoint, Session, dial};
 use super::dialogue::{Ear, Heard};
 use super::secret::Secret;
+use super::talk::{Talk, Trouble};
 use super::tls::judge;
 use super::{Failure, Hop, Kind, Observation, Phase, ProbeContext};
 
@@ -70,115 +68,49 @@ async fn converse(
     if steps.is_empty() {
         return Ok(());
     }
-    let mut talk =
-        Talk { stream: Some(stream), ear: Ear::default(), began: Instant::now(), first: None, tls: Micros::ZERO };
+    let mut talk = Talk::on(stream);
+    let mut ear = Ear::default();
     let mut end = Ok(());
     for (number, step) in (1_usize..).zip(steps) {
-        end = match deadline.allows(talk.step(step, deadline, hop)).await {
-            Some(end) => end,
-            None => Err((FailureKind::Timeout, "no answer as expected before the deadline".to_owned())),
-        }
-        .map_err(|(kind, text)| (kind, format!("step {number}: {text}")));
+        let taken = deadline.allows(take(step, &mut talk, &mut ear, deadline, hop)).await;
+        end = taken
+            .unwrap_or_else(|| Err(Trouble::timeout()))
+            .map_err(|trouble| Trouble { text: format!("step {number}: {}", trouble.text), ..trouble });
         if end.is_err() {
             break;
         }
     }
     let phase = talk.note(hop);
-    end.map_err(|(kind, text)| Failure::during(phase, kind, text))
+    end.map_err(|trouble| trouble.during(phase))
 }
 
-/// A dialogue under way.
-struct Talk {
-    /// Away only while TLS begins.
-    stream: Option<Stream>,
-    ear: Ear,
-    began: Instant,
-    first: Option<Instant>,
-    /// Time that belongs to the TLS phase.
-    tls: Micros,
+async fn take(step: Ready, talk: &mut Talk, ear: &mut Ear, deadline: Deadline, hop: &mut Hop) -> Result<(), Trouble> {
+    ear.begin_step();
+    match step {
+        Ready::Expect { line, fail } => expect(&line, fail.as_ref(), talk, ear).await,
+        Ready::Send(text) => talk.send(&ear.fill(&text)).await,
+        Ready::SendSecret(secret) => talk.send(secret.bytes()).await,
+        Ready::StartTls(session) => talk.start_tls(session, ear.unread(), deadline, hop).await,
+    }
 }
 
-type Trouble = (FailureKind, String);
-
-impl Talk {
-    async fn step(&mut self, step: Ready, deadline: Deadline, hop: &mut Hop) -> Result<(), Trouble> {
-        self.ear.begin_step();
-        match step {
-            Ready::Expect { line, fail } => self.expect(&line, fail.as_ref()).await,
-            Ready::Send(text) => {
-                let bytes = self.ear.fill(&text);
-                self.send(&bytes).await
+async fn expect(line: &Pattern, fail: Option<&Pattern>, talk: &mut Talk, ear: &mut Ear) -> Result<(), Trouble> {
+    let mut closed = false;
+    let mut piece = Vec::new();
+    loop {
+        match ear.listen(line, fail, closed) {
+            Heard::Wanted => return Ok(()),
+            Heard::Refusal(text) => return Err(Trouble::new(FailureKind::Content, format!("the answer was {text:?}"))),
+            Heard::TooMuch => {
+                return Err(Trouble::protocol(format!("no line like {:?} in all that was said", line.text())));
             }
-            Ready::SendSecret(secret) => self.send(secret.bytes()).await,
-            Ready::StartTls(session) => self.start_tls(session, deadline, hop).await,
-        }
-    }
-
-    fn stream(&mut self) -> Result<&mut Stream, Trouble> {
-        self.stream.as_mut().ok_or_else(|| (FailureKind::Closed, "the connection is gone".to_owned()))
-    }
-
-    async fn expect(&mut self, line: &Pattern, fail: Option<&Pattern>) -> Result<(), Trouble> {
-        let mut closed = false;
-        let mut buffer = [0; 4_096];
-        loop {
-            match self.ear.listen(line, fail, closed) {
-                Heard::Wanted => return Ok(()),
-                Heard::Refusal(text) => return Err((FailureKind::Content, format!("the answer was {text:?}"))),
-                Heard::TooMuch => {
-                    return Err((
-                        FailureKind::Protocol,
-                        format!("no line like {:?} in all that was said", line.text()),
-                    ));
-                }
-                Heard::More if closed => {
-                    return Err((FailureKind::Closed, format!("closed before a line like {:?}", line.text())));
-                }
-                Heard::More => {}
+            Heard::More if closed => {
+                return Err(Trouble::new(FailureKind::Closed, format!("closed before a line like {:?}", line.text())));
             }
-            let read = self.stream()?.read(&mut buffer).await;
-            let read = read.map_err(|error| (failure_kind_of_io(&error, FailureKind::Closed), error.to_string()))?;
-            if read == 0 {
-                closed = true;
-            } else {
-                self.first.get_or_insert_with(Instant::now);
-                self.ear.hear(&buffer[..read]);
-            }
+            Heard::More => {}
         }
-    }
-
-    async fn send(&mut self, bytes: &[u8]) -> Result<(), Trouble> {
-        let stream = self.stream()?;
-        let sent = async {
-            stream.write_all(bytes).await?;
-            stream.flush().await
-        };
-        sent.await.map_err(|error| (failure_kind_of_io(&error, FailureKind::Closed), error.to_string()))
-    }
-
-    async fn start_tls(&mut self, session: Session, deadline: Deadline, hop: &mut Hop) -> Result<(), Trouble> {
-        if self.ear.unread() > 0 {
-            return Err((FailureKind::Protocol, "the peer went on talking in front of TLS".to_owned()));
-        }
-        let Some(stream) = self.stream.take() else {
-            return Err((FailureKind::Closed, "the connection is gone".to_owned()));
-        };
-        let begun = session.start(stream, deadline, hop).await;
-        self.tls = hop.phases.tls.unwrap_or(Micros::ZERO);
-        self.stream = Some(begun.map_err(|failure| (failure.kind, failure.text))?);
-        Ok(())
-    }
-
-    /// Notes the phases as they stand now, and tells which one it is.
-    fn note(&self, hop: &mut Hop) -> Phase {
-        let waited = self.first.map_or_else(|| self.began.elapsed(), |at| at.duration_since(self.began));
-        hop.phases.first_byte = Some(Micros::from_duration(waited));
-        if self.stream.is_none() {
-            return Phase::Tls;
-        }
-        let Some(first) = self.first else { return Phase::FirstByte };
-        let Micros(rest) = Micros::from_duration(first.elapsed());
-        hop.phases.transfer = Some(Micros(rest.saturating_sub(self.tls.0)));
-        Phase::Transfer
+        piece.clear();
+        closed = talk.hear(&mut piece).await? == 0;
+        ear.hear(&piece);
     }
 }

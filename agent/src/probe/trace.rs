@@ -126,6 +126,7 @@ fn asked(args: &ProbeArgs) -> Result<CheckDef, String> {
 pub(super) fn kind_of(target: &str, word: Option<&str>, options: &[String]) -> Result<CheckKind, String> {
     let (word, target) = match (word, target.split_once("://")) {
         (None, Some(("http" | "https", _))) => ("http", target),
+        (None, Some(("ws" | "wss", _))) => ("websocket", target),
         (None, Some((scheme, rest))) => (scheme, rest),
         (None, None) if split_address(target).is_some() => ("tcp", target),
         (None, None) => return Err(not_written_like(target)),

@@ -5,9 +5,13 @@
 
 mod answers;
 mod cli;
+mod databases;
+mod datagrams;
 mod dialogue;
+mod grpc;
 mod http;
 mod http2;
+mod icmp;
 mod pki;
 mod proxy;
 mod redirects;
@@ -15,6 +19,7 @@ mod requests;
 mod target;
 mod tcp;
 mod tls;
+mod websocket;
 
 use peil_agent::config::Network;
 use peil_agent::probe::{AddressPolicy, KINDS, Local, Observation, Phase, ProbeContext, run};
