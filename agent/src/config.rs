@@ -7,12 +7,13 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use peil_proto::plan::CheckDef;
+use peil_proto::plan::{CheckDef, CheckKind};
 use peil_proto::settings::{Document, Fields, Mistakes, Refused, read_file};
+use peil_proto::time::WallClock;
 use peil_proto::units::Millis;
 
 use crate::energy;
-use crate::probe::AddressPolicy;
+use crate::probe::{AddressPolicy, Local, ProbeContext};
 use crate::runner::Confirm;
 use crate::spool::Limits;
 
@@ -84,12 +85,22 @@ pub struct Policy {
     pub networks: Vec<Network>,
     /// Probes in flight at once; further ones wait for a slot.
     pub in_flight_max: usize,
+    /// Where on this host a probe may look for what a plan only names.
+    pub local: Local,
 }
 
 impl Policy {
     /// Whether a pushed check may run here.
     pub fn allows(&self, check: &CheckDef) -> bool {
-        self.kinds.iter().any(|kind| kind == check.kind.name()) && i64::from(check.interval_ms) >= self.interval_min.0
+        // What this program does not know cannot run; its ticks say so themselves, and better than "policy" does.
+        let known = |kind: &String| kind == check.kind.name();
+        (self.kinds.iter().any(known) || matches!(check.kind, CheckKind::Unknown(_)))
+            && i64::from(check.interval_ms) >= self.interval_min.0
+    }
+
+    /// What probes share on this host.
+    pub fn probe_context(&self, clock: WallClock) -> ProbeContext {
+        ProbeContext::on_host(clock, self.addresses(), self.local.clone())
     }
 
     /// Which addresses may be dialled.
@@ -237,7 +248,13 @@ fn read_probing(fields: Option<Fields<'_>>) -> Probing {
 
 fn read_policy(fields: Option<Fields<'_>>) -> Policy {
     let kinds = || crate::probe::KINDS.iter().map(|kind| kind.name.to_owned()).collect();
-    let mut policy = Policy { kinds: kinds(), interval_min: Millis::SECOND, networks: Vec::new(), in_flight_max: 64 };
+    let mut policy = Policy {
+        kinds: kinds(),
+        interval_min: Millis::SECOND,
+        networks: Vec::new(),
+        in_flight_max: 64,
+        local: Local::default(),
+    };
     let Some(mut fields) = fields else { return policy };
     let mistakes = fields.mistakes();
     if let Some(node) = fields.take("kinds") {
@@ -252,6 +269,9 @@ fn read_policy(fields: Option<Fields<'_>>) -> Policy {
             Some(network) => policy.networks.push(network),
             None => item.refuse(mistakes, format_args!("is {text:?}; it must be a network such as \"10.0.0.0/8\"")),
         }
+    }
+    if let Some(dir) = fields.str("secrets_dir") {
+        policy.local.secrets_dir = dir.into();
     }
     fields.finish();
     policy

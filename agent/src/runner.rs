@@ -121,7 +121,7 @@ impl Runner {
         tally: Arc<Tally>,
         state_dir: PathBuf,
     ) -> Self {
-        let context = Arc::new(ProbeContext::new(clock.clone(), policy.addresses()));
+        let context = Arc::new(policy.probe_context(clock.clone()));
         let permits = Arc::new(Semaphore::new(policy.in_flight_max));
         Self {
             agent,

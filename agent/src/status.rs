@@ -51,7 +51,7 @@ struct Inner {
 #[derive(Debug)]
 struct Row {
     name: String,
-    kind: &'static str,
+    kind: String,
     next: Option<UtcTime>,
     last: Option<Sample>,
 }
@@ -72,7 +72,7 @@ impl Board {
             .map(|check| {
                 let before = old.remove(&check.no).filter(|row| row.name == check.name);
                 let (next, last) = before.map_or((None, None), |row| (row.next, row.last));
-                (check.no, Row { name: check.name.clone(), kind: check.kind.name(), next, last })
+                (check.no, Row { name: check.name.clone(), kind: check.kind.name().to_owned(), next, last })
             })
             .collect();
     }
@@ -283,7 +283,7 @@ mod tests {
             name: (*name).to_owned(),
             interval_ms: 60_000,
             timeout_ms: 1_000,
-            kind: CheckKind::Tcp { address: "h:1".into() },
+            kind: CheckKind::Tcp(peil_proto::plan::Tcp { address: "h:1".into(), ..peil_proto::plan::Tcp::default() }),
         };
         Plan { version: 3, checks: (1..).zip(names).map(check).collect() }
     }

@@ -17,7 +17,7 @@ pub struct Contact {
     pub last: UtcTime,
     /// Host's clock minus ours at the greeting, ms.
     pub clock_ahead_ms: i64,
-    /// Why it refused the last plan.
+    /// Why it refused the last plan, or which checks of it it cannot run.
     pub plan_refused: Vec<String>,
 }
 

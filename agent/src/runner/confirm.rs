@@ -120,7 +120,7 @@ mod tests {
     const HOW: Confirm = Confirm { attempts: 2, every: Millis(5_000) };
 
     fn tick(interval_ms: u32) -> Due {
-        let kind = CheckKind::Tcp { address: "h:1".into() };
+        let kind = CheckKind::Tcp(peil_proto::plan::Tcp { address: "h:1".into(), ..peil_proto::plan::Tcp::default() });
         let check = CheckDef { no: CheckNo(1), name: "a".into(), interval_ms, timeout_ms: 1_000, kind };
         Due { check: Arc::new(check), scheduled_at: UtcTime(1_000_000), mono_due: Millis(100) }
     }

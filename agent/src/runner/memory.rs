@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     fn plan(no: u32) -> Plan {
-        let kind = CheckKind::Tcp { address: "h:1".into() };
+        let kind = CheckKind::Tcp(peil_proto::plan::Tcp { address: "h:1".into(), ..peil_proto::plan::Tcp::default() });
         Plan {
             version: 1,
             checks: vec![CheckDef {

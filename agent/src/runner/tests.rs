@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use peil_proto::ids::Seq;
-use peil_proto::plan::{CheckDef, CheckKind};
+use peil_proto::plan::{CheckDef, CheckKind, Http, Tcp};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 use super::*;
+use crate::probe::Local;
 use crate::recorder::SpoolThread;
 use crate::spool::{Limits, Spool};
 
@@ -20,18 +21,18 @@ fn check(no: u32, kind: CheckKind, timeout_ms: u32) -> CheckDef {
 }
 
 fn tcp(no: u32, to: SocketAddr) -> CheckDef {
-    check(no, CheckKind::Tcp { address: to.to_string() }, 40)
+    check(no, CheckKind::Tcp(Tcp { address: to.to_string(), ..Tcp::default() }), 40)
 }
 
 /// A check of a server that accepts and then says nothing.
 fn hanging(no: u32, to: SocketAddr, timeout_ms: u32) -> CheckDef {
     let url = format!("http://{to}/");
-    check(no, CheckKind::Http { url, status: vec![], contains: None, ca_file: None, cert_days_min: None }, timeout_ms)
+    check(no, CheckKind::Http(Http { url, ..Http::default() }), timeout_ms)
 }
 
 fn policy() -> Policy {
     let kinds = ["http", "tcp"].map(str::to_owned).to_vec();
-    Policy { kinds, interval_min: Millis(1), networks: Vec::new(), in_flight_max: 64 }
+    Policy { kinds, interval_min: Millis(1), networks: Vec::new(), in_flight_max: 64, local: Local::default() }
 }
 
 /// Accepts for ever and keeps every connection open and silent; tells of each.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use peil_proto::plan::{CHECKS_MAX, CheckKind};
+use peil_proto::plan::{CHECKS_MAX, CheckKind, Tcp};
 use proptest::prelude::*;
 
 use super::*;
@@ -12,7 +12,7 @@ const APRIL: i64 = 1_775_000_000_123;
 const HOUR: i64 = 3_600_000;
 
 fn check(no: u32, interval_ms: u32) -> CheckDef {
-    let kind = CheckKind::Tcp { address: "example.org:443".to_owned() };
+    let kind = CheckKind::Tcp(Tcp { address: "example.org:443".to_owned(), ..Tcp::default() });
     CheckDef { no: CheckNo(no), name: format!("check-{no}"), interval_ms, timeout_ms: interval_ms / 2, kind }
 }
 

@@ -337,20 +337,24 @@ impl Session<'_> {
 
     async fn take_plan(&mut self, plan: peil_proto::wire::Plan) -> Result<(), SessionError> {
         let version = plan.version;
-        let refused = match convert::plan_from_wire(plan) {
-            Err(problems) => problems,
+        let (refused, left_out) = match convert::plan_from_wire(plan) {
+            Err(problems) => (problems, Vec::new()),
             Ok(plan) => {
                 let kept = crate::plan_file::save(&self.uplink.state_dir, &plan);
                 if let Err(error) = kept {
                     warn!(%error, "plan cannot be kept on disk; after a restart the agent waits for the collector");
                 }
+                let left_out = plan.left_out();
                 self.uplink.plans.send_replace(Arc::new(plan));
-                Vec::new()
+                (Vec::new(), left_out)
             }
         };
         for problem in &refused {
             warn!(version, problem, "plan refused");
         }
-        self.say(Say::PlanResult(PlanResult { version, refused })).await
+        for problem in &left_out {
+            warn!(version, problem, "this agent cannot run a check of the plan; is it older than the collector?");
+        }
+        self.say(Say::PlanResult(PlanResult { version, refused, left_out })).await
     }
 }

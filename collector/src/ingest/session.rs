@@ -117,7 +117,10 @@ impl Talk<'_> {
                     if !result.refused.is_empty() {
                         warn!(agent = %self.agent, refused = ?result.refused, "agent refused the plan");
                     }
-                    self.session.plan_answered(result.refused);
+                    if !result.left_out.is_empty() {
+                        warn!(agent = %self.agent, left_out = ?result.left_out, "agent cannot run these checks");
+                    }
+                    self.session.plan_answered([result.refused, result.left_out].concat());
                 }
                 // A second greeting, or a message of a newer agent: nothing to do.
                 Some(Hear::Hello(_)) | None => {}

@@ -196,7 +196,9 @@ async fn a_plan_travels_when_it_differs_and_only_then() {
     stage.plans.send_replace(Arc::new(plans(&["web", "db"])));
     let Hear::Plan(plan) = agent.hear().await else { panic!("a plan was due") };
     assert_eq!(plan.checks.len(), 2);
-    agent.say(Say::PlanResult(PlanResult { version: plan.version, refused: vec!["too many".into()] })).await;
+    agent
+        .say(Say::PlanResult(PlanResult { version: plan.version, refused: vec!["too many".into()], left_out: vec![] }))
+        .await;
     stage.plans.send_replace(Arc::new(plans(&["web", "db"])));
     agent.send(EPOCH, 2, 1, NOW).await;
     assert_eq!(agent.ack().await, 2, "the same plan does not travel again, though it was refused");

@@ -6,7 +6,7 @@ use std::path::Path;
 use peil_proto::block::{self, Item};
 use peil_proto::convert;
 use peil_proto::ids::{AgentId, CheckNo, Epoch, Seq};
-use peil_proto::plan::{CheckDef, CheckKind};
+use peil_proto::plan::{CheckDef, CheckKind, Tcp};
 use peil_proto::record::{EnergyReading, Finding, PatchReport, Record};
 use peil_proto::sample::{FailureKind, Outcome, Phases, Sample};
 use peil_proto::time::{UtcTime, WallClock};
@@ -31,7 +31,7 @@ pub(super) fn agent(no: u8) -> AgentId {
 
 /// One check, every ten seconds; a sample holds for 21 s.
 pub(super) fn checks() -> BTreeMap<CheckNo, CheckDef> {
-    let kind = CheckKind::Tcp { address: "h:1".into() };
+    let kind = CheckKind::Tcp(Tcp { address: "h:1".into(), ..Tcp::default() });
     let check = CheckDef { no: CHECK, name: "web".into(), interval_ms: INTERVAL_MS, timeout_ms: 1_000, kind };
     BTreeMap::from([(CHECK, check)])
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use peil_proto::ids::Seq;
-use peil_proto::plan::CheckKind;
+use peil_proto::plan::{CheckKind, Tcp};
 use peil_proto::record::Certificate;
 use peil_proto::sample::{Outcome, Phases};
 use peil_proto::units::Microjoules;
@@ -11,7 +11,7 @@ const AGENT: AgentId = AgentId([7; 16]);
 const LONG_AGO: UtcTime = UtcTime(-Millis::DAY.0);
 
 fn live() -> Live {
-    let kind = CheckKind::Tcp { address: "h:1".into() };
+    let kind = CheckKind::Tcp(Tcp { address: "h:1".into(), ..Tcp::default() });
     let check = CheckDef { no: CheckNo(1), name: "a".into(), interval_ms: 10_000, timeout_ms: 1_000, kind };
     Live::new(BTreeMap::from([(CheckNo(1), check)]), LONG_AGO)
 }

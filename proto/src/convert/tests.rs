@@ -3,7 +3,7 @@
 use prost::Message as _;
 
 use super::*;
-use crate::plan::{CheckDef, CheckKind, Plan};
+use crate::plan::{CheckDef, CheckKind, Http, Plan, Tcp, TlsOptions};
 use crate::summary::Summary;
 
 fn one_of_each() -> Vec<Record> {
@@ -108,16 +108,43 @@ fn a_kind_from_the_future_is_skipped_and_nonsense_is_refused_by_field() {
     assert!(from_spool(&[0xff]).is_err());
 }
 
-#[test]
-fn plans_survive_the_wire() {
-    let kind = CheckKind::Http {
-        url: "https://localhost/".into(),
-        status: vec![(200, 299), (401, 401)],
-        contains: Some("ok".into()),
-        ca_file: None,
-        cert_days_min: Some(14),
+fn plan_of(kinds: impl IntoIterator<Item = CheckKind>) -> Plan {
+    let check = |(no, kind)| CheckDef {
+        no: CheckNo(no),
+        name: format!("check-{no}"),
+        interval_ms: 15_000,
+        timeout_ms: 5_000,
+        kind,
     };
-    let check = CheckDef { no: CheckNo(1), name: "web".into(), interval_ms: 15_000, timeout_ms: 5_000, kind };
-    let plan = Plan { version: 7, checks: vec![check] };
-    assert_eq!(plan_from_wire(plan_to_wire(&plan)), Ok(plan));
+    Plan { version: 7, checks: (1..).zip(kinds).map(check).collect() }
+}
+
+#[test]
+fn plans_survive_the_wire_and_say_it_in_the_first_form_where_that_is_enough() {
+    let tls = TlsOptions { cert_days_min: Some(14), ..TlsOptions::default() };
+    let url = "https://localhost/".to_owned();
+    let status = vec![(200, 299), (401, 401)];
+    let simple = Http { url, status, contains: Some("ok".into()), tls, ..Http::default() };
+    let more = Http { method: "HEAD".into(), ..simple.clone() };
+    let plan = plan_of([CheckKind::Http(simple), CheckKind::Http(more)]);
+    let wire = plan_to_wire(&plan);
+    assert!(matches!(wire.checks[0].kind, Some(wire::check::Kind::Http(_))), "an agent of 0.1 reads it");
+    assert!(matches!(wire.checks[1].kind, Some(wire::check::Kind::Options(_))), "it must not GET in place of HEAD");
+    assert_eq!(plan_from_wire(wire), Ok(plan));
+}
+
+#[test]
+fn a_check_this_agent_does_not_know_is_left_out_by_name_and_the_rest_runs() {
+    let known = CheckKind::Tcp(Tcp { address: "a:1".into(), ..Tcp::default() });
+    let mut wire = plan_to_wire(&plan_of([known.clone(), known.clone(), known.clone()]));
+    wire.checks[0].kind = None;
+    let newer = wire::OptionsCheck { kind: "teapot".into(), options: "{}".into() };
+    wire.checks[1].kind = Some(wire::check::Kind::Options(newer));
+    let plan = plan_from_wire(wire).expect("is in force");
+    assert_eq!(plan.checks.len(), 3, "each keeps its ticks, and with them its records");
+    assert_eq!(plan.checks[2].kind, known);
+    let left_out = plan.left_out();
+    assert_eq!(left_out.len(), 2);
+    assert!(left_out[0].starts_with("check check-1: ") && left_out[1].contains("teapot"), "{left_out:?}");
+    assert_eq!(plan_to_wire(&plan).checks.len(), 1, "nobody is sent a check that cannot run");
 }

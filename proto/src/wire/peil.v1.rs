@@ -471,6 +471,9 @@ pub struct PlanResult {
     /// Why the plan was refused; empty when it is in force.
     #[prost(string, repeated, tag = "2")]
     pub refused: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Checks of a plan in force that this agent cannot run, each with its reason: "check NAME: …".
+    #[prost(string, repeated, tag = "3")]
+    pub left_out: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Check {
@@ -485,7 +488,7 @@ pub struct Check {
     /// Total deadline of one probe, ms.
     #[prost(uint32, tag = "4")]
     pub timeout_ms: u32,
-    #[prost(oneof = "check::Kind", tags = "5, 6, 7")]
+    #[prost(oneof = "check::Kind", tags = "5, 6, 7, 8")]
     pub kind: ::core::option::Option<check::Kind>,
 }
 /// Nested message and enum types in `Check`.
@@ -498,7 +501,20 @@ pub mod check {
         Tcp(super::TcpCheck),
         #[prost(message, tag = "7")]
         Tls(super::TlsCheck),
+        #[prost(message, tag = "8")]
+        Options(super::OptionsCheck),
     }
+}
+/// Any check the messages below cannot say in full. An agent that does not know the kind or one of the options leaves
+/// out this check, by name (PlanResult.left_out), and runs the others.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct OptionsCheck {
+    /// Word of the kind, as in the settings: "dns".
+    #[prost(string, tag = "1")]
+    pub kind: ::prost::alloc::string::String,
+    /// Its options as a JSON object (proto/src/plan/KIND.rs); those at their standard value are left out.
+    #[prost(string, tag = "2")]
+    pub options: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct HttpCheck {

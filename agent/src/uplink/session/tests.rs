@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use peil_proto::ids::CheckNo;
-use peil_proto::plan::{CheckDef, CheckKind};
+use peil_proto::plan::{CheckDef, CheckKind, Tcp};
 use peil_proto::record::{Record, Vitals};
 use peil_proto::wire::telemetry_server::{Telemetry, TelemetryServer};
 use peil_proto::wire::{Ack, Refusal, RetryAfter, Welcome};
@@ -289,11 +289,11 @@ async fn a_plan_is_kept_and_a_bad_one_leaves_the_last_good_one_in_force() {
     let mut play = Play::new(PATIENT).await;
     let mut collector = play.connect().await;
     collector.welcome(0, WINDOW).await;
-    let kind = CheckKind::Tcp { address: "localhost:22".into() };
+    let kind = CheckKind::Tcp(Tcp { address: "localhost:22".into(), ..Tcp::default() });
     let good = CheckDef { no: CheckNo(1), name: "ssh".into(), interval_ms: 5_000, timeout_ms: 1_000, kind };
     let bad = CheckDef { timeout_ms: 9_000, ..good.clone() };
     collector.say(Hear::Plan(convert::plan_to_wire(&Plan { version: 1, checks: vec![good] }))).await;
-    assert_eq!(collector.plan_result().await, PlanResult { version: 1, refused: vec![] });
+    assert_eq!(collector.plan_result().await, PlanResult { version: 1, refused: vec![], left_out: vec![] });
     collector.say(Hear::Plan(convert::plan_to_wire(&Plan { version: 2, checks: vec![bad] }))).await;
     let answer = collector.plan_result().await;
     assert_eq!((answer.version, answer.refused.len()), (2, 1));
