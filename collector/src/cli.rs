@@ -103,6 +103,15 @@ enum Sla {
         #[arg(long, value_name = "TIME", value_parser = UtcTime::parse)]
         at: UtcTime,
     },
+    /// Recompute a sealed report from the data it was made of, and say whether it is equal or where it differs;
+    /// exit status 0 equal, 3 different
+    Verify {
+        /// The report
+        report: PathBuf,
+        /// The bundle that belongs to it
+        #[arg(long, value_name = "BUNDLE")]
+        data: PathBuf,
+    },
 }
 
 #[derive(Subcommand)]
@@ -196,6 +205,7 @@ fn sla(command: &Sla) -> ExitCode {
         Sla::Evaluate { file, explain: true, .. } => evaluate::command(file, Form::Explain),
         Sla::Evaluate { file, .. } => evaluate::command(file, Form::Json),
         Sla::Forecast { file, at } => evaluate::forecast_command(file, *at),
+        Sla::Verify { report, data } => evaluate::verify::command(report, data),
     }
 }
 

@@ -43,6 +43,8 @@ pub mod energy;
 mod brute;
 #[cfg(test)]
 mod properties;
+#[cfg(test)]
+pub(crate) use brute::any_case;
 
 use std::collections::BTreeMap;
 
@@ -96,6 +98,23 @@ impl CheckEvidence {
     /// How long a sample holds without a next one.
     pub fn hold(&self) -> Millis {
         hold(self.interval, self.timeout)
+    }
+}
+
+impl Evidence {
+    /// The same evidence in its smallest portable form, cut to what `month` needs: the fewest samples, or ready
+    /// intervals where samples cannot say it (a vantage from which nobody looks any more).
+    #[must_use]
+    pub fn portable(&self, hold: Millis, terms: &Terms, month: Span) -> Self {
+        let folded = match self {
+            Self::States { .. } => return timeline::as_states(self, hold, terms, month),
+            Self::Samples(samples) => Track::of_samples(hold, samples),
+            Self::Track(track) if track.is_retired() => return timeline::as_states(self, hold, terms, month),
+            Self::Track(track) => track.clone(),
+        };
+        let mut needed = folded;
+        needed.forget_before(month.from);
+        Self::Samples(needed.samples())
     }
 }
 

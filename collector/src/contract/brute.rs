@@ -489,7 +489,7 @@ fn the_minutes_of_a_month_are_its_length() {
 }
 
 /// A puzzle for the properties next door.
-pub(super) fn any_case() -> impl Strategy<Value = (Case, UtcTime)> {
+pub(crate) fn any_case() -> impl Strategy<Value = (Case, UtcTime)> {
     puzzle(0..PLACES.len()).prop_map(|puzzle| (puzzle.case, puzzle.now))
 }
 

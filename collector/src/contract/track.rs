@@ -88,6 +88,11 @@ impl Track {
         self.retired = true;
     }
 
+    /// Whether nobody looks any more.
+    pub fn is_retired(&self) -> bool {
+        self.retired
+    }
+
     /// When a retired track stops to have a vote, if it stands on DOWN then.
     pub(super) fn retired_at(&self) -> Option<UtcTime> {
         self.newest.filter(|_| self.retired).map(|(at, _)| at.plus(Millis(1)))
@@ -145,6 +150,22 @@ impl Track {
     pub(super) fn pieces(&self) -> impl Iterator<Item = Piece> + '_ {
         let newest = self.newest.map(|(at, state)| Piece { state, first: at, last: at });
         self.pieces.iter().copied().chain(newest)
+    }
+
+    /// The fewest samples that make this track again: of a run that says the same, those that keep it held.
+    /// That the track is retired cannot be said in samples.
+    pub fn samples(&self) -> Vec<(UtcTime, State)> {
+        let mut samples = Vec::new();
+        for Piece { state, first, last } in self.pieces() {
+            let step = if state == State::Unknown { last.since(first) } else { self.hold };
+            let mut at = first;
+            while at < last {
+                samples.push((at, state));
+                at = at.plus(step.max(Millis(1)));
+            }
+            samples.push((last, state));
+        }
+        samples
     }
 
     #[cfg(test)]
