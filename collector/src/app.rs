@@ -108,7 +108,7 @@ pub async fn run(
         },
         raise: Raise {
             store: store.clone(),
-            channels: config.channels.iter().map(|channel| channel.name.clone()).collect(),
+            channels: config.channels.iter().map(|channel| (channel.name.clone(), channel.kinds.clone())).collect(),
         },
         publish,
         committed: committed.clone(),

@@ -8,7 +8,7 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -16,6 +16,7 @@ use peil_proto::plan::CheckDef;
 use peil_proto::settings::{Document, Fields, Mistakes, Refused, read_file};
 use peil_proto::units::Millis;
 
+use crate::alert::AlertKind;
 use crate::contract::expr::Expr;
 use crate::contract::terms::Terms;
 
@@ -118,6 +119,13 @@ pub struct Channel {
     pub ca_file: Option<PathBuf>,
     /// File with a bearer token to send along.
     pub token_file: Option<PathBuf>,
+    /// What it is told.
+    pub kinds: BTreeSet<AlertKind>,
+}
+
+/// What a channel is told when it does not say: all but forecasts, which are not for whoever is on call.
+pub fn kinds_by_default() -> BTreeSet<AlertKind> {
+    AlertKind::WORDS.iter().map(|(_, kind)| *kind).filter(|kind| *kind != AlertKind::SlaForecast).collect()
 }
 
 /// The dialects of [`Channel`]. Adding one: a word here and a file in `alert/`.

@@ -55,7 +55,7 @@ use peil_proto::units::Millis;
 use attribution::{Interval, Judged};
 use calendar::Month;
 pub use docket::Docket;
-use docket::Outlook;
+use docket::{Outlook, Settled};
 use exclusion::Exclusion;
 use expr::Expr;
 use figure::Figure;
@@ -228,8 +228,27 @@ pub fn evaluate_with_attribution<'a>(case: impl Into<Docket<'a>>) -> (Figure, Ve
 pub fn evaluate_to_date<'a>(case: impl Into<Docket<'a>>, now: UtcTime) -> ToDate {
     let docket = case.into();
     let past = docket.until(now);
+    to_date(&docket, docket.settle(past), now)
+}
+
+/// What the month up to `now` says about its end. `now` before or after the month is held at its ends.
+pub fn forecast<'a>(case: impl Into<Docket<'a>>, now: UtcTime) -> Forecast {
+    let docket = case.into();
+    let past = docket.until(now);
+    course(&docket, &docket.settle(past), past.to).forecast()
+}
+
+/// [`evaluate_to_date`] and [`forecast`](forecast()) for the price of one.
+pub fn evaluate_and_forecast<'a>(case: impl Into<Docket<'a>>, now: UtcTime) -> (ToDate, Forecast) {
+    let docket = case.into();
+    let past = docket.until(now);
     let settled = docket.settle(past);
-    let Outlook { agreed_ms, budget_ms, most_budget_ms } = docket.outlook(&settled, past.to);
+    let forecast = course(&docket, &settled, past.to).forecast();
+    (to_date(&docket, settled, now), forecast)
+}
+
+fn to_date(docket: &Docket<'_>, settled: Settled<'_>, now: UtcTime) -> ToDate {
+    let Outlook { agreed_ms, budget_ms, most_budget_ms } = docket.outlook(&settled, docket.until(now).to);
     let figure = docket.figure(settled);
     let (state_now, because) = docket.reading_at(now);
     ToDate {
@@ -243,12 +262,9 @@ pub fn evaluate_to_date<'a>(case: impl Into<Docket<'a>>, now: UtcTime) -> ToDate
     }
 }
 
-/// What the month up to `now` says about its end. `now` before or after the month is held at its ends.
-pub fn forecast<'a>(case: impl Into<Docket<'a>>, now: UtcTime) -> Forecast {
-    let docket = case.into();
-    let past = docket.until(now);
-    let settled = docket.settle(past);
-    let (_, ahead) = forecast::split(&docket.agreed, past.to);
+/// Service time so far and to come, when `settled` is all until `now`, which lies in the month.
+fn course(docket: &Docket<'_>, settled: &Settled<'_>, now: UtcTime) -> Course {
+    let (_, ahead) = forecast::split(&docket.agreed, now);
     let ahead = ahead.without(&settled.weighed.excluded).without(&settled.weighed.as_up);
     let (mut elapsed, mut lost) = (Spans::default(), Spans::default());
     for (terms, buckets) in &settled.parts {
@@ -259,7 +275,7 @@ pub fn forecast<'a>(case: impl Into<Docket<'a>>, now: UtcTime) -> Forecast {
         };
         (elapsed, lost) = (elapsed.union(&served), lost.union(&missed));
     }
-    let Outlook { agreed_ms, budget_ms, most_budget_ms } = docket.outlook(&settled, past.to);
-    let target = docket.terms_at(past.to).map_or(Percent::FULL, |terms| terms.target);
-    Course { target, elapsed, lost, ahead, month_agreed_ms: agreed_ms, budget_ms, most_budget_ms }.forecast()
+    let Outlook { agreed_ms, budget_ms, most_budget_ms } = docket.outlook(settled, now);
+    let target = docket.terms_at(now).map_or(Percent::FULL, |terms| terms.target);
+    Course { target, elapsed, lost, ahead, month_agreed_ms: agreed_ms, budget_ms, most_budget_ms }
 }

@@ -78,6 +78,8 @@ pub struct ServiceView {
     /// Time without evidence so far.
     #[schema(value_type = i64)]
     pub unknown_ms: Millis,
+    /// What the month so far says about its end.
+    pub forecast: ForecastView,
     /// The whole evaluation, exactly as `sla evaluate` prints it.
     #[schema(value_type = Object)]
     pub figure: serde_json::Value,
@@ -85,6 +87,45 @@ pub struct ServiceView {
     pub outages: Vec<OutageView>,
     /// What it is made of.
     pub checks: Vec<CheckView>,
+}
+
+/// The budget as it burns, in service time.
+#[derive(Debug, Clone, Default, Serialize, ToSchema)]
+pub struct ForecastView {
+    /// Share of the service time so far that was lost, divided by the share that may be; at 1 the month ends with an
+    /// empty budget. `null` before the first service time.
+    #[schema(example = "1.327")]
+    pub burn: Option<String>,
+    /// `lasts`, `ahead` or `past`: whether the budget is used up before the end of the month at this rate.
+    pub exhausted: String,
+    /// When.
+    #[schema(value_type = Option<i64>)]
+    pub exhausted_at: Option<UtcTime>,
+    /// Availability at the end of the month at this rate, floored.
+    pub projected: Option<String>,
+    /// Availability at the end of the month without any further loss, floored.
+    pub best: Option<String>,
+    /// Service time so far.
+    #[schema(value_type = i64)]
+    pub elapsed_ms: Millis,
+    /// Fast, middle and slow.
+    pub tiers: Vec<BurnTierView>,
+}
+
+/// How fast the budget burned lately.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct BurnTierView {
+    /// Service time looked back on.
+    #[schema(value_type = i64)]
+    pub window_ms: Millis,
+    /// Loss in it.
+    #[schema(value_type = i64)]
+    pub lost_ms: Millis,
+    /// The burn above which it fires.
+    #[schema(example = "14.4")]
+    pub threshold: String,
+    /// It burns faster, also in the last twelfth of the window.
+    pub fires: bool,
 }
 
 /// A stretch of DOWN.

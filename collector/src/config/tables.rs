@@ -7,7 +7,8 @@ use peil_proto::ids::CheckNo;
 use peil_proto::plan::{CHECKS_MAX, CheckDef, CheckKind};
 use peil_proto::settings::{Fields, Mistakes, Node, Value};
 
-use super::{Channel, ChannelKind, Check, SERVICES_MAX, Service};
+use super::{Channel, ChannelKind, Check, SERVICES_MAX, Service, kinds_by_default};
+use crate::alert::AlertKind;
 use crate::contract::expr::Expr;
 use crate::contract::terms::Terms;
 
@@ -190,10 +191,21 @@ pub(super) fn read_channels(tables: Vec<Fields<'_>>) -> Vec<Channel> {
         });
         let ca_file = fields.str("ca_file").map(PathBuf::from);
         let token_file = fields.str("token_file").map(PathBuf::from);
+        let kinds = fields.take_some("kinds").map(|node| read_alert_kinds(node, mistakes));
+        let kinds = kinds.unwrap_or_else(kinds_by_default);
         fields.finish();
         if let (Some(name), Some(kind), Some(url)) = (name, kind, url) {
-            channels.push(Channel { name, kind, url, ca_file, token_file });
+            channels.push(Channel { name, kind, url, ca_file, token_file, kinds });
         }
     }
     channels
+}
+
+fn read_alert_kinds(node: Node, mistakes: &Mistakes) -> BTreeSet<AlertKind> {
+    let place = Node { value: Value::Null, ..node.clone() };
+    let items = node.into_list(mistakes);
+    if items.is_empty() {
+        place.refuse(mistakes, "is empty: such a channel would never be told anything; leave it out or name kinds");
+    }
+    items.iter().filter_map(|item| item.as_word(mistakes, &AlertKind::WORDS)).collect()
 }

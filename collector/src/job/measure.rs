@@ -15,10 +15,11 @@ use tokio::sync::watch;
 
 use crate::config::{Agents, Check, PatchPolicy, Service};
 use crate::contract::calendar::Month;
+use crate::contract::forecast::{BurnTier, Exhaustion, Forecast};
 use crate::contract::outage::Standing;
 use crate::contract::patch::OpenFinding;
 use crate::contract::span::Span;
-use crate::contract::terms::Terms;
+use crate::contract::terms::{Terms, UnknownClause};
 use crate::contract::track::Track;
 use crate::contract::{self, Case, CheckEvidence, Evidence, ToDate};
 use crate::evaluate::output;
@@ -26,8 +27,8 @@ use crate::live::{Host, Live, Vantage};
 use crate::plans::Plans;
 use crate::presence::{Contact, Presence};
 use crate::snapshot::{
-    CheckView, EnergyHourView, EnergyView, FindingView, HostView, OutageView, PatchState, PatchView, ServiceView,
-    Snapshot, VantageView,
+    BurnTierView, CheckView, EnergyHourView, EnergyView, FindingView, ForecastView, HostView, OutageView, PatchState,
+    PatchView, ServiceView, Snapshot, VantageView,
 };
 use crate::store::agents::AgentRow;
 use crate::store::blocks::StreamTotals;
@@ -199,8 +200,9 @@ fn service_view(scene: &Scene<'_>, name: &str, service: &Service) -> ServiceView
         checks: used.iter().map(|(name, check)| (name.clone(), evidence(check))).collect(),
         exclusions: Vec::new(),
     };
-    let ToDate { figure, budget_ms, budget_left_ms, breach_certain, state_now, because, .. } =
-        contract::evaluate_to_date(&case, now);
+    let (to_date, forecast) = contract::evaluate_and_forecast(&case, now);
+    let forecast = forecast_view(&case, &forecast, scene);
+    let ToDate { figure, budget_ms, budget_left_ms, breach_certain, state_now, because, .. } = to_date;
     let outages: Vec<_> = figure
         .outages
         .iter()
@@ -238,9 +240,46 @@ fn service_view(scene: &Scene<'_>, name: &str, service: &Service) -> ServiceView
         budget_left_ms,
         counted_down_ms: figure.counted_down_ms,
         unknown_ms: figure.unknown_ms,
+        forecast,
         figure: output::to_value(&figure, &service.terms.timezone),
         outages,
         checks: used.values().map(|(no, check)| check_view(scene, *no, check)).collect(),
+    }
+}
+
+/// Decimals of rates and percentages that people look at.
+const PLACES: usize = 6;
+
+/// While records are on their way, unknown time fires no tier: it may become known.
+fn forecast_view(case: &Case, forecast: &Forecast, scene: &Scene<'_>) -> ForecastView {
+    let fires = forecast.tiers.map(|tier| tier.fires);
+    let certain = match fires.contains(&true) && scene.records_awaited {
+        true => {
+            let mut known = case.clone();
+            known.terms.unknown = UnknownClause::Up;
+            contract::forecast(&known, scene.now).tiers.map(|tier| tier.fires)
+        }
+        false => fires,
+    };
+    let (exhausted, exhausted_at) = match forecast.exhausted {
+        Exhaustion::Past(at) => ("past", Some(at)),
+        Exhaustion::Ahead(at) => ("ahead", Some(at)),
+        Exhaustion::Lasts => ("lasts", None),
+    };
+    let tier = |(tier, fires): (&BurnTier, bool)| BurnTierView {
+        window_ms: tier.long.window_ms,
+        lost_ms: tier.long.lost_ms,
+        threshold: format!("{}.{}", tier.threshold_tenths / 10, tier.threshold_tenths % 10),
+        fires,
+    };
+    ForecastView {
+        burn: forecast.burn.map(|burn| burn.decimal(PLACES)),
+        exhausted: exhausted.to_owned(),
+        exhausted_at,
+        projected: forecast.projected.map(|projected| projected.percent(PLACES)),
+        best: forecast.best.map(|best| best.percent(PLACES)),
+        elapsed_ms: forecast.elapsed_ms,
+        tiers: forecast.tiers.iter().zip(certain).map(tier).collect(),
     }
 }
 

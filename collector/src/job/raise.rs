@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use peil_proto::units::Millis;
 use tracing::{info, warn};
 
-use crate::alert::{Wanted, is_over, wanted};
+use crate::alert::{AlertKind, Wanted, is_over, wanted};
 use crate::snapshot::{AlertView, DeliveryView, Snapshot};
 use crate::store::alerts::outbox::{Delivery, Progress};
 use crate::store::alerts::{AlertChange, AlertRow, NewAlert};
@@ -23,8 +23,8 @@ const SHOWN_MAX: u32 = 500;
 pub struct Raise {
     /// Alerts and outbox.
     pub store: Store,
-    /// Names of the channels every alert goes to.
-    pub channels: Vec<String>,
+    /// Channels by name, and the kinds of alert each is told.
+    pub channels: BTreeMap<String, BTreeSet<AlertKind>>,
 }
 
 impl Raise {
@@ -40,7 +40,9 @@ impl Raise {
         let raised = changes.iter().any(|change| !matches!(change, AlertChange::Update { .. }));
         if !changes.is_empty() {
             tell(&changes);
-            self.store.apply_alerts(changes, self.channels.clone()).await?;
+            for (channels, changes) in by_audience(changes, &self.channels) {
+                self.store.apply_alerts(changes, channels).await?;
+            }
         }
         let mut rows = self.store.alerts_open().await?;
         let recent = self.store.alerts_recent(snapshot.at.plus(Millis(-RECENT.0)), SHOWN_MAX).await?;
@@ -77,6 +79,24 @@ fn changes(open: &BTreeMap<String, AlertRow>, wanted: Vec<Wanted>, snapshot: &Sn
         }
     }
     changes
+}
+
+/// The changes with the channels that hear of them: one transaction for each audience, so an alert and its
+/// deliveries are one. What is no opening goes with any of them.
+fn by_audience(
+    changes: Vec<AlertChange>,
+    channels: &BTreeMap<String, BTreeSet<AlertKind>>,
+) -> BTreeMap<Vec<String>, Vec<AlertChange>> {
+    let mut audiences: BTreeMap<Vec<String>, Vec<AlertChange>> = BTreeMap::new();
+    for change in changes {
+        let hears = |kinds: &BTreeSet<AlertKind>| match &change {
+            AlertChange::Open(alert) => kinds.iter().any(|kind| kind.word() == alert.kind),
+            AlertChange::Update { .. } | AlertChange::Resolve { .. } => false,
+        };
+        let told = channels.iter().filter(|(_, kinds)| hears(kinds)).map(|(name, _)| name.clone()).collect();
+        audiences.entry(told).or_default().push(change);
+    }
+    audiences
 }
 
 fn tell(changes: &[AlertChange]) {
