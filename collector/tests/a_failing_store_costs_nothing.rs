@@ -97,5 +97,5 @@ async fn a_page_whose_judgement_could_not_be_written_is_folded_once() {
     assert_eq!(in_memory.values().map(|hour| hour.energy).collect::<Vec<_>>(), [Microjoules(200)]);
     let findings = store.open_findings().await.expect("read");
     assert_eq!(findings.iter().map(|row| row.installed.as_str()).collect::<Vec<_>>(), ["2"]);
-    assert_eq!(store.judged_through().await.expect("read").0, 4);
+    assert_eq!(store.judged_through().await.expect("read").blocks(), 4);
 }

@@ -30,7 +30,7 @@ use tracing::{error, info};
 
 use crate::contract::energy;
 use crate::live::{Changes, Live, Pass};
-use crate::store::blocks::{BlockId, BlockLimit, StoredBlock};
+use crate::store::blocks::{BlockLimit, StoredBlock, Through};
 use crate::store::energy::EnergyHourRow;
 use crate::store::judgement::Judgement;
 use crate::store::{Store, StoreError};
@@ -55,7 +55,7 @@ pub struct Judge {
     patch_term: Millis,
     live: Live,
     /// Folded through here.
-    cursor: BlockId,
+    cursor: Through,
     /// Folded and not written yet.
     pending: Option<Changes>,
     late: BTreeSet<(CheckNo, AgentId)>,
@@ -88,7 +88,7 @@ impl Judge {
             patch_term,
             live: Live::default(),
             checks,
-            cursor: BlockId::default(),
+            cursor: Through::default(),
             pending: None,
             late: BTreeSet::new(),
             horizon: now,
@@ -138,18 +138,20 @@ impl Judge {
             live.remember(agent, key, finding);
         }
         let judged = self.store.judged_through().await?;
-        let (mut at, mut blocks, mut changes) = (BlockId::default(), 0_usize, Changes::default());
-        while at < judged {
-            let page = self.store.blocks_reaching(horizon, at, BlockLimit::default()).await?;
-            let Some(last) = page.last() else { break };
-            at = last.id;
-            for block in page.iter().filter(|block| block.id <= judged) {
+        let (mut at, mut blocks, mut changes) = (Through::default(), 0_usize, Changes::default());
+        while !at.covers_all(&judged) {
+            let page = self.store.blocks_reaching(horizon, at.clone(), BlockLimit::default()).await?;
+            if page.is_empty() {
+                break;
+            }
+            page.iter().for_each(|block| at.pass(block.id));
+            for block in page.iter().filter(|block| judged.covers(block.id)) {
                 blocks += 1;
                 absorb(&mut live, block, Pass::Again, &mut changes);
             }
         }
+        info!(blocks, through = judged.blocks(), "live state rebuilt from blocks");
         (self.live, self.horizon, self.cursor, self.late) = (live, horizon, judged, changes.late);
-        info!(blocks, through = judged.0, "live state rebuilt from blocks");
         Ok(())
     }
 
@@ -157,13 +159,15 @@ impl Judge {
     async fn judge_new(&mut self) -> Result<(), StoreError> {
         loop {
             self.write_pending().await?;
-            let page = self.store.blocks_after(self.cursor, BlockLimit::default()).await?;
-            let Some(last) = page.last() else { return Ok(()) };
+            let page = self.store.blocks_after(self.cursor.clone(), BlockLimit::default()).await?;
+            if page.is_empty() {
+                return Ok(());
+            }
             let mut changes = Changes::default();
             for block in &page {
                 absorb(&mut self.live, block, Pass::New, &mut changes);
+                self.cursor.pass(block.id);
             }
-            self.cursor = last.id;
             self.late.append(&mut changes.late);
             self.pending = Some(changes);
         }
@@ -177,7 +181,7 @@ impl Judge {
         energy_hours.extend(self.forgotten_hours(&changes.forgotten_hours).await?);
         let findings = changes.findings.iter().cloned();
         let judgement = Judgement {
-            through: self.cursor,
+            through: self.cursor.clone(),
             findings: findings.map(|(agent, change)| rows::finding_row(agent, change, self.patch_term)).collect(),
             energy_hours,
             ..Judgement::default()
@@ -240,12 +244,14 @@ impl Judge {
     /// Every record folded so far of the blocks that reach `since`. Blocks that cannot be read are passed over:
     /// it was told when they were folded.
     async fn each_item(&self, since: UtcTime, mut visit: impl FnMut(&StoredBlock, &Item)) -> Result<(), StoreError> {
-        let mut at = BlockId::default();
-        while at < self.cursor {
-            let page = self.store.blocks_reaching(since, at, BlockLimit::default()).await?;
-            let Some(last) = page.last() else { break };
-            at = last.id;
-            for stored in page.iter().filter(|block| block.id <= self.cursor) {
+        let mut at = Through::default();
+        while !at.covers_all(&self.cursor) {
+            let page = self.store.blocks_reaching(since, at.clone(), BlockLimit::default()).await?;
+            if page.is_empty() {
+                break;
+            }
+            page.iter().for_each(|block| at.pass(block.id));
+            for stored in page.iter().filter(|block| self.cursor.covers(block.id)) {
                 let Ok(block) = block::decode(&stored.bytes) else { continue };
                 block.items.iter().skip(skipped(stored)).for_each(|item| visit(stored, item));
             }
@@ -256,7 +262,7 @@ impl Judge {
 
 fn absorb(live: &mut Live, block: &StoredBlock, pass: Pass, changes: &mut Changes) {
     if let Err(cause) = live.absorb(block.agent, &block.bytes, skipped(block), pass, changes) {
-        error!(block = block.id.0, agent = %block.agent, first = %block.first, %cause, "a stored block cannot be read; its time is unknown");
+        error!(block = %block.id, agent = %block.agent, first = %block.first, %cause, "a stored block cannot be read; its time is unknown");
     }
 }
 

@@ -6,8 +6,8 @@
 use peil_proto::ids::AgentId;
 use peil_proto::record::FindingState;
 use peil_proto::time::UtcTime;
-use rusqlite::{Connection, Row};
 
+use super::db::{self, Connection, Row};
 use super::{Store, StoreError, cells};
 
 /// A security fix a host lacks, or lacked.
@@ -54,7 +54,7 @@ impl Store {
             let mut ask = db.prepare_cached(&format!(
                 "SELECT {COLUMNS} FROM finding WHERE closed_at IS NULL ORDER BY agent, due_at, package, arch"
             ))?;
-            let rows = ask.query_map([], finding_row)?;
+            let rows = ask.query_map((), finding_row)?;
             Ok(rows.collect::<Result<_, _>>()?)
         })
         .await
@@ -78,7 +78,7 @@ impl Store {
 }
 
 /// Overwrites findings, inside the caller's transaction.
-pub(super) fn write(db: &Connection, findings: &[FindingRow]) -> rusqlite::Result<()> {
+pub(super) fn write(db: &Connection, findings: &[FindingRow]) -> db::Result<()> {
     let mut upsert = db.prepare_cached(
         "INSERT INTO finding (agent, source, package, arch, installed, security_version, candidate, state,
            first_seen, version_seen, due_at, last_seen, closed_at)
@@ -110,7 +110,7 @@ pub(super) fn write(db: &Connection, findings: &[FindingRow]) -> rusqlite::Resul
     Ok(())
 }
 
-fn finding_row(row: &Row<'_>) -> rusqlite::Result<FindingRow> {
+fn finding_row(row: &Row<'_>) -> db::Result<FindingRow> {
     Ok(FindingRow {
         agent: cells::agent(row, 0)?,
         source: row.get(1)?,
