@@ -25,6 +25,7 @@ use crate::config::Config;
 use crate::ingest::TelemetryService;
 use crate::ingest::enrolment::EnrolmentService;
 use crate::job::Pipeline;
+use crate::job::agree::Agree;
 use crate::job::deliver::Deliver;
 use crate::job::judge::Judge;
 use crate::job::keep::Keep;
@@ -84,23 +85,24 @@ pub async fn run(
     let access = Access::new(AccessStore::Store(store.clone()), clock.clone(), PasswordCost::STANDARD)?;
     first_password(&access).await?;
 
-    let numbers = store.assign_checks(config.checks.keys().cloned().collect()).await?;
+    let (in_force, generation) = Agree::read(&store, &config).await?;
     let groups = store.agents().await?.into_iter().map(|row| (row.agent, row.group)).collect();
-    let (plan_sender, plans) = watch::channel(Arc::new(Plans::new(&config.checks, &numbers, groups)));
+    let (plan_sender, plans) =
+        watch::channel(Arc::new(Plans::new(&in_force.agreement.checks_at(clock.now()), &in_force.numbers, groups)));
+    let checks = in_force.checks_to_fold();
+    let (agreed, in_force) = watch::channel(Arc::new(in_force));
     let (publish, latest) = watch::channel(Arc::new(Snapshot::default()));
     let (committed, raised) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let presence = Presence::default();
     let admission = Admission::default();
 
-    let checks = plans.borrow().by_number().into_iter().map(|(no, check)| (no, check.def)).collect();
     let judge = Judge::start(store.clone(), clock.clone(), checks, config.patch.term).await?;
     let pipeline = Pipeline {
         judge,
         measure: Measure {
             store: store.clone(),
             clock: clock.clone(),
-            services: Arc::new(config.services.clone()),
-            plans: plans.clone(),
+            in_force: in_force.clone(),
             presence: presence.clone(),
             agents: config.agents,
             patch: config.patch,
@@ -111,6 +113,7 @@ pub async fn run(
             channels: config.channels.iter().map(|channel| (channel.name.clone(), channel.kinds.clone())).collect(),
         },
         publish,
+        in_force: in_force.clone(),
         committed: committed.clone(),
         raised: raised.clone(),
     };
@@ -130,9 +133,9 @@ pub async fn run(
         certificate: certificate.clone(),
         names: config.listen.names.clone(),
         plans: Arc::new(plan_sender),
-        checks: Arc::new(config.checks.clone()),
-        numbers,
+        in_force,
     };
+    let agree = Agree { store: store.clone(), config: config.clone(), publish: agreed, seen: generation };
     keep.activate().await?;
 
     let (closing, ending) = (CancellationToken::new(), CancellationToken::new());
@@ -140,6 +143,7 @@ pub async fn run(
     jobs.spawn(pipeline.run(ending.clone()));
     jobs.spawn(deliver.run(ending.clone()));
     jobs.spawn(keep.run(ending.clone()));
+    jobs.spawn(agree.run(ending.clone()));
     // A store that cannot be judged now is told by the pages and by `/readyz`; nobody is helped by closed ports.
     let mut first = latest.clone();
     let _ = tokio::time::timeout(GRACE, first.wait_for(|snapshot| snapshot.at.0 > 0)).await;

@@ -4,7 +4,7 @@
 //! `[[service]]`, `[[check]]`), and whom it tells (`[[channel]]`). Names refer to each other and are checked
 //! together; a service that names an unknown check is a mistake at its line, not an unknown figure later.
 
-mod tables;
+pub(crate) mod tables;
 #[cfg(test)]
 mod tests;
 
@@ -23,7 +23,7 @@ use crate::contract::terms::Terms;
 /// Where the settings are looked for when `--config` does not say.
 pub const DEFAULT_PATH: &str = "/etc/peil/collector.toml";
 /// Services one collector judges. More are refused.
-const SERVICES_MAX: usize = 10_000;
+pub(crate) const SERVICES_MAX: usize = 10_000;
 
 /// Valid settings.
 #[derive(Debug, Clone)]
@@ -36,6 +36,8 @@ pub struct Config {
     pub agents: Agents,
     /// The patch policy.
     pub patch: PatchPolicy,
+    /// Contracts in order of name.
+    pub contracts: BTreeMap<String, Clauses>,
     /// Services in order of name.
     pub services: BTreeMap<String, Service>,
     /// Checks in order of name.
@@ -75,9 +77,22 @@ pub struct PatchPolicy {
     pub stale_after: Millis,
 }
 
+/// The clauses of a contract, and two of them as they were written.
+#[derive(Debug, Clone)]
+pub struct Clauses {
+    /// What is judged by.
+    pub terms: Terms,
+    /// Percentage as written, for people.
+    pub target: String,
+    /// Zone as written, for people.
+    pub timezone: String,
+}
+
 /// A service: an expression over checks, judged by a contract.
 #[derive(Debug, Clone)]
 pub struct Service {
+    /// Name of its contract.
+    pub contract: String,
     /// What it is made of.
     pub expression: Expr,
     /// The clauses it is judged by.
@@ -162,7 +177,7 @@ impl Config {
         let services = tables::read_services(root.tables("service"), &contracts, &checks);
         let channels = tables::read_channels(root.tables("channel"));
         root.finish();
-        mistakes.into_result(Self { data_dir, listen, agents, patch, services, checks, channels })
+        mistakes.into_result(Self { data_dir, listen, agents, patch, contracts, services, checks, channels })
     }
 }
 

@@ -109,7 +109,9 @@ impl Evidence {
         let folded = match self {
             Self::States { .. } => return timeline::as_states(self, hold, terms, month),
             Self::Samples(samples) => Track::of_samples(hold, samples),
-            Self::Track(track) if track.is_retired() => return timeline::as_states(self, hold, terms, month),
+            Self::Track(track) if timeline::is_cut_off(track, terms, month.to) => {
+                return timeline::as_states(self, hold, terms, month);
+            }
             Self::Track(track) => track.clone(),
         };
         let mut needed = folded;

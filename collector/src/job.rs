@@ -6,19 +6,21 @@
 //! | [`measure`] | live state, agents, clock | the snapshot | after `judge`, every second, in a quarter of the time at most |
 //! | [`raise`] | snapshot, open alerts | alerts and their outbox rows | after `measure` |
 //! | [`deliver`] | the outbox | receipts, next attempts | after `raise`, every second |
+//! | [`agree`] | applied versions | the agreement in force | every five seconds |
 //! | [`keep`] | agents, sessions, certificates | revocations in force, expired sessions gone | every five seconds |
 //!
 //! The first three run in this order in one task, because each reads what the one before wrote; delivery has
 //! a task of its own, so that a slow receiver never delays a figure. A run that fails is logged once and tried
 //! again at the next beat: nothing is lost by it, only late.
 
+pub mod agree;
 pub mod deliver;
 pub mod judge;
 pub mod keep;
 pub mod measure;
 pub mod raise;
 #[cfg(test)]
-mod trial;
+pub(crate) mod trial;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +30,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
+use crate::agreement::InForce;
 use crate::snapshot::Snapshot;
 use crate::store::StoreError;
 
@@ -51,6 +54,8 @@ pub struct Pipeline {
     pub raise: raise::Raise,
     /// Where the snapshot goes.
     pub publish: watch::Sender<Arc<Snapshot>>,
+    /// What was agreed: decides how samples are folded.
+    pub in_force: watch::Receiver<Arc<InForce>>,
     /// Wakes the pipeline.
     pub committed: Arc<Notify>,
     /// Wakes delivery.
@@ -91,6 +96,8 @@ impl Pipeline {
     }
 
     async fn round(&mut self, figures_due: &mut Instant) -> Result<(), StoreError> {
+        let in_force = Arc::clone(&self.in_force.borrow());
+        self.judge.follow(&in_force.checks_to_fold()).await?;
         self.judge.activate().await?;
         let started = Instant::now();
         if started < *figures_due {

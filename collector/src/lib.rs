@@ -6,6 +6,9 @@
 
 pub mod cli;
 pub mod config;
+pub mod agreement;
+pub mod decisions;
+pub mod refold;
 pub mod app;
 
 pub mod ingest;

@@ -45,6 +45,9 @@ pub mod hosts;
 pub mod alerts;
 pub mod access;
 pub mod audit;
+pub mod objects;
+pub mod exclusions;
+pub mod months;
 pub mod place;
 pub mod health;
 

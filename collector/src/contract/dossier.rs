@@ -22,7 +22,7 @@ use super::span::Span;
 use super::terms::Terms;
 use super::track::Track;
 use super::version::{History, Version};
-use super::{Chapter, CheckEvidence, Dated, Evidence};
+use super::{Chapter, CheckEvidence, Dated, Evidence, hold};
 
 /// One sample, with when it arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,7 +40,7 @@ pub struct Fact {
 pub enum Testimony {
     /// Sample by sample, in any order.
     Facts(Vec<Fact>),
-    /// Folded, without the times of arrival: all of it counts as known always.
+    /// Folded under the shortest hold of its check, without the times of arrival: all of it counts as known always.
     Track(Track),
     /// Ready intervals, as in [`Evidence::States`]; known always.
     States(Vec<(UtcTime, UtcTime, State)>, State),
@@ -126,19 +126,20 @@ impl Dossier {
 impl CheckFile {
     fn evidence(&self, rule: CheckRule, known_at: UtcTime) -> CheckEvidence {
         let CheckRule { interval, timeout, quorum } = rule;
-        let vantages = self.vantages.iter().map(|(name, said)| (name.clone(), said.as_known_at(known_at)));
+        let hold = hold(interval, timeout);
+        let vantages = self.vantages.iter().map(|(name, said)| (name.clone(), said.as_known_at(known_at, hold)));
         CheckEvidence { interval, timeout, quorum, vantages: vantages.collect() }
     }
 }
 
 impl Testimony {
-    fn as_known_at(&self, known_at: UtcTime) -> Evidence {
+    fn as_known_at(&self, known_at: UtcTime, hold: Millis) -> Evidence {
         match self {
             Self::Facts(facts) => {
                 let known = facts.iter().filter(|fact| fact.known_at <= known_at);
                 Evidence::Samples(known.map(|fact| (fact.at, fact.state)).collect())
             }
-            Self::Track(track) => Evidence::Track(track.clone()),
+            Self::Track(track) => Evidence::Track(track.clone().held_for(hold)),
             Self::States(intervals, otherwise) => {
                 Evidence::States { intervals: intervals.clone(), otherwise: *otherwise }
             }

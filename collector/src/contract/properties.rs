@@ -86,6 +86,20 @@ proptest! {
     }
 
     #[test]
+    fn samples_folded_under_a_shorter_hold_are_judged_alike_under_their_own((case, now) in any_case(), part in 2_i64..9) {
+        let mut folded = case.clone();
+        for check in folded.checks.values_mut() {
+            let hold = check.hold();
+            for evidence in check.vantages.values_mut() {
+                let Evidence::Samples(samples) = &*evidence else { continue };
+                *evidence = Evidence::Track(Track::of_samples(Millis(hold.0 / part), samples).held_for(hold));
+            }
+        }
+        prop_assert_eq!(evaluate(&folded), evaluate(&case));
+        prop_assert_eq!(evaluate_to_date(&folded, now), evaluate_to_date(&case, now));
+    }
+
+    #[test]
     fn ready_intervals_of_the_evidence_count_the_same((case, _) in any_case()) {
         let month = case.month.span(&case.terms.timezone);
         let mut ready = case.clone();

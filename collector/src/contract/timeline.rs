@@ -129,6 +129,12 @@ fn of_vantage(evidence: &Evidence, hold: Millis, terms: &Terms) -> Timeline {
     }
 }
 
+/// Whether being retired takes something from this track before `end`: it stands on DOWN after its last sample.
+pub(super) fn is_cut_off(track: &Track, terms: &Terms, end: UtcTime) -> bool {
+    let ends = |at: UtcTime| at < end && of_track(&track.clone().watched(), terms).at(end).counted == State::Down;
+    track.retired_at().is_some_and(ends)
+}
+
 /// What counts from one vantage within `within`, as ready intervals. Failures that were never confirmed are lost.
 pub(super) fn as_states(evidence: &Evidence, hold: Millis, terms: &Terms, within: Span) -> Evidence {
     let line = of_vantage(evidence, hold, terms);

@@ -77,6 +77,14 @@ impl Track {
         track
     }
 
+    /// The same samples under a longer hold; a shorter one leaves it as it is. So a check whose rhythm changed is
+    /// folded under the shortest and judged under each.
+    #[must_use]
+    pub fn held_for(mut self, hold: Millis) -> Self {
+        self.hold = self.hold.max(hold);
+        self
+    }
+
     /// How long a sample holds without a next one.
     pub fn hold(&self) -> Millis {
         self.hold
@@ -88,9 +96,10 @@ impl Track {
         self.retired = true;
     }
 
-    /// Whether nobody looks any more.
-    pub fn is_retired(&self) -> bool {
-        self.retired
+    /// As if somebody still looked.
+    pub(super) fn watched(mut self) -> Self {
+        self.retired = false;
+        self
     }
 
     /// When a retired track stops to have a vote, if it stands on DOWN then.

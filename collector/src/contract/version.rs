@@ -106,6 +106,19 @@ impl<T> History<T> {
         if faults.is_empty() { Ok(Self(versions)) } else { Err(faults) }
     }
 
+    /// The same versions of something made from each value.
+    #[must_use]
+    pub fn map<U>(&self, make: impl Fn(&T) -> U) -> History<U> {
+        let version = |version: &Version<T>| Version {
+            valid_from: version.valid_from,
+            recorded_at: version.recorded_at,
+            author: version.author.clone(),
+            reason: version.reason.clone(),
+            value: make(&version.value),
+        };
+        History(self.0.iter().map(version).collect())
+    }
+
     /// What was written down by `at`; `None` when nothing was.
     #[must_use]
     pub fn as_known_at(&self, at: UtcTime) -> Option<Self>
