@@ -40,6 +40,10 @@ pub enum AlertKind {
     BudgetBurn,
     /// At the rate of the month so far it ends below its target: for whoever answers for the contract.
     SlaForecast,
+    /// What is known about a sealed month is not what it was sealed on.
+    MonthDiffers,
+    /// A figure shown is not what the blocks give: a fault of this program.
+    FigureDiffers,
     /// A host lacks a security fix for longer than the policy allows.
     PatchOverdue,
     /// An agent has been silent for too long.
@@ -48,11 +52,13 @@ pub enum AlertKind {
 
 impl AlertKind {
     /// All of them, with their words.
-    pub const WORDS: [(&'static str, Self); 6] = [
+    pub const WORDS: [(&'static str, Self); 8] = [
         ("outage", Self::Outage),
         ("sla_breach", Self::SlaBreach),
         ("budget_burn", Self::BudgetBurn),
         ("sla_forecast", Self::SlaForecast),
+        ("month_differs", Self::MonthDiffers),
+        ("figure_differs", Self::FigureDiffers),
         ("patch_overdue", Self::PatchOverdue),
         ("agent_silent", Self::AgentSilent),
     ];
@@ -64,6 +70,8 @@ impl AlertKind {
             Self::SlaBreach => "sla_breach",
             Self::BudgetBurn => "budget_burn",
             Self::SlaForecast => "sla_forecast",
+            Self::MonthDiffers => "month_differs",
+            Self::FigureDiffers => "figure_differs",
             Self::PatchOverdue => "patch_overdue",
             Self::AgentSilent => "agent_silent",
         }
@@ -76,6 +84,8 @@ impl AlertKind {
             Self::SlaBreach => "PeilSlaBreach",
             Self::BudgetBurn => "PeilBudgetBurn",
             Self::SlaForecast => "PeilSlaForecast",
+            Self::MonthDiffers => "PeilMonthDiffers",
+            Self::FigureDiffers => "PeilFigureDiffers",
             Self::PatchOverdue => "PeilPatchOverdue",
             Self::AgentSilent => "PeilAgentSilent",
         }
@@ -85,7 +95,12 @@ impl AlertKind {
     pub fn severity(self) -> &'static str {
         match self {
             Self::Outage | Self::BudgetBurn => "critical",
-            Self::SlaBreach | Self::SlaForecast | Self::PatchOverdue | Self::AgentSilent => "warning",
+            Self::SlaBreach
+            | Self::SlaForecast
+            | Self::MonthDiffers
+            | Self::FigureDiffers
+            | Self::PatchOverdue
+            | Self::AgentSilent => "warning",
         }
     }
 }
@@ -115,7 +130,7 @@ pub fn wanted(snapshot: &Snapshot) -> Vec<Wanted> {
     });
     let hosts = snapshot.hosts.iter().filter(|host| !host.revoked);
     let hosts = hosts.flat_map(|host| [silent(host, snapshot.at), overdue(host, snapshot.at)]);
-    services.chain(hosts).flatten().collect()
+    services.chain(hosts).flatten().chain(snapshot.notices.iter().map(budget::differs)).collect()
 }
 
 /// Whether the trouble of an open alert that is not wanted has passed. What is not configured any more is over.

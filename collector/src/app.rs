@@ -14,7 +14,7 @@ use anyhow::Context as _;
 use peil_proto::time::WallClock;
 use peil_proto::wire::enrolment_server::EnrolmentServer;
 use peil_proto::wire::telemetry_server::TelemetryServer;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
@@ -29,8 +29,10 @@ use crate::job::agree::Agree;
 use crate::job::deliver::Deliver;
 use crate::job::judge::Judge;
 use crate::job::keep::Keep;
-use crate::job::measure::Measure;
+use crate::job::measure::{Measure, Notices};
+use crate::job::month::Months;
 use crate::job::raise::Raise;
+use crate::job::recheck::Recheck;
 use crate::pki::Authority;
 use crate::plans::Plans;
 use crate::presence::Presence;
@@ -97,12 +99,16 @@ pub async fn run(
     let admission = Admission::default();
 
     let judge = Judge::start(store.clone(), clock.clone(), checks, config.patch.term).await?;
+    let (tell_months, months_differing) = watch::channel(Arc::default());
+    let (tell_rechecked, rechecked) = watch::channel(Arc::default());
+    let (freeze, frozen) = mpsc::channel(1);
     let pipeline = Pipeline {
         judge,
         measure: Measure {
             store: store.clone(),
             clock: clock.clone(),
             in_force: in_force.clone(),
+            notices: Notices { months: months_differing, rechecked },
             presence: presence.clone(),
             agents: config.agents,
             patch: config.patch,
@@ -113,6 +119,9 @@ pub async fn run(
             channels: config.channels.iter().map(|channel| (channel.name.clone(), channel.kinds.clone())).collect(),
         },
         publish,
+        recheck: freeze,
+        rechecked_on: None,
+        clock: clock.clone(),
         in_force: in_force.clone(),
         committed: committed.clone(),
         raised: raised.clone(),
@@ -135,6 +144,8 @@ pub async fn run(
         plans: Arc::new(plan_sender),
         in_force,
     };
+    let months = Months::new(store.clone(), clock.clone(), keep.in_force.clone(), config.seal_day, tell_months);
+    let recheck = Recheck { store: store.clone(), frozen, publish: tell_rechecked };
     let agree = Agree { store: store.clone(), config: config.clone(), publish: agreed, seen: generation };
     keep.activate().await?;
 
@@ -144,6 +155,8 @@ pub async fn run(
     jobs.spawn(deliver.run(ending.clone()));
     jobs.spawn(keep.run(ending.clone()));
     jobs.spawn(agree.run(ending.clone()));
+    jobs.spawn(months.run(ending.clone()));
+    jobs.spawn(recheck.run(ending.clone()));
     // A store that cannot be judged now is told by the pages and by `/readyz`; nobody is helped by closed ports.
     let mut first = latest.clone();
     let _ = tokio::time::timeout(GRACE, first.wait_for(|snapshot| snapshot.at.0 > 0)).await;

@@ -19,6 +19,7 @@ use peil_proto::units::Millis;
 use crate::alert::AlertKind;
 use crate::contract::expr::Expr;
 use crate::contract::terms::Terms;
+use crate::contract::workday::DayOfMonth;
 
 /// Where the settings are looked for when `--config` does not say.
 pub const DEFAULT_PATH: &str = "/etc/peil/collector.toml";
@@ -38,6 +39,8 @@ pub struct Config {
     pub patch: PatchPolicy,
     /// Contracts in order of name.
     pub contracts: BTreeMap<String, Clauses>,
+    /// When months seal themselves; `None`: only people seal.
+    pub seal_day: Option<SealDay>,
     /// Services in order of name.
     pub services: BTreeMap<String, Service>,
     /// Checks in order of name.
@@ -76,6 +79,10 @@ pub struct PatchPolicy {
     /// A report older than this says nothing about today.
     pub stale_after: Millis,
 }
+
+/// The day of the next month at whose end a month seals itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SealDay(pub DayOfMonth);
 
 /// The clauses of a contract, and two of them as they were written.
 #[derive(Debug, Clone)]
@@ -172,12 +179,13 @@ impl Config {
         let listen = read_listen(root.table("listen"));
         let agents = read_agents(root.table("agents"));
         let patch = read_patch(root.table("patch"));
+        let seal_day = root.table("months").and_then(read_months);
         let checks = tables::read_checks(root.tables("check"));
         let contracts = tables::read_contracts(root.tables("contract"));
         let services = tables::read_services(root.tables("service"), &contracts, &checks);
         let channels = tables::read_channels(root.tables("channel"));
         root.finish();
-        mistakes.into_result(Self { data_dir, listen, agents, patch, contracts, services, checks, channels })
+        mistakes.into_result(Self { data_dir, listen, agents, patch, seal_day, contracts, services, checks, channels })
     }
 }
 
@@ -224,6 +232,16 @@ fn read_agents(fields: Option<Fields<'_>>) -> Agents {
         fields.finish();
     }
     agents
+}
+
+fn read_months(mut fields: Fields<'_>) -> Option<SealDay> {
+    let mistakes = fields.mistakes();
+    let day = fields.take_some("seal_day").and_then(|node| node.as_int(mistakes, 1..=28));
+    let makes: [(&str, fn(u8) -> DayOfMonth); 2] =
+        [("working", DayOfMonth::Working), ("calendar", DayOfMonth::Calendar)];
+    let make = fields.word_or("seal_counts", &makes, DayOfMonth::Working);
+    fields.finish();
+    day.and_then(|day| u8::try_from(day).ok()).map(|day| SealDay(make(day)))
 }
 
 fn read_patch(fields: Option<Fields<'_>>) -> PatchPolicy {

@@ -7,6 +7,8 @@
 //! | [`raise`] | snapshot, open alerts | alerts and their outbox rows | after `measure` |
 //! | [`deliver`] | the outbox | receipts, next attempts | after `raise`, every second |
 //! | [`agree`] | applied versions | the agreement in force | every five seconds |
+//! | [`month`] | new blocks, agreement, exclusions | drafts of months that are over; editions on the agreed day | every minute |
+//! | [`recheck`] | live state and blocks, at night | whether both give the same figures | once a day |
 //! | [`keep`] | agents, sessions, certificates | revocations in force, expired sessions gone | every five seconds |
 //!
 //! The first three run in this order in one task, because each reads what the one before wrote; delivery has
@@ -18,6 +20,8 @@ pub mod deliver;
 pub mod judge;
 pub mod keep;
 pub mod measure;
+pub mod month;
+pub mod recheck;
 pub mod raise;
 #[cfg(test)]
 pub(crate) mod trial;
@@ -25,12 +29,14 @@ pub(crate) mod trial;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use peil_proto::time::{UtcTime, WallClock};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 use crate::agreement::InForce;
+use crate::contract::calendar::Day;
 use crate::snapshot::Snapshot;
 use crate::store::StoreError;
 
@@ -54,6 +60,12 @@ pub struct Pipeline {
     pub raise: raise::Raise,
     /// Where the snapshot goes.
     pub publish: watch::Sender<Arc<Snapshot>>,
+    /// Compares at night.
+    pub recheck: mpsc::Sender<recheck::Frozen>,
+    /// The day on which that was done last.
+    pub rechecked_on: Option<Day>,
+    /// Decides when.
+    pub clock: WallClock,
     /// What was agreed: decides how samples are folded.
     pub in_force: watch::Receiver<Arc<InForce>>,
     /// Wakes the pipeline.
@@ -103,6 +115,7 @@ impl Pipeline {
         if started < *figures_due {
             return Ok(());
         }
+        self.offer_recheck(&in_force).await?;
         let mut snapshot = self.measure.activate(self.judge.live()).await?;
         let raised = self.raise.activate(&mut snapshot).await?;
         self.publish.send_replace(Arc::new(snapshot));
@@ -111,6 +124,21 @@ impl Pipeline {
             self.raised.notify_one();
         }
         *figures_due = started + started.elapsed() * FIGURES_SHARE;
+        Ok(())
+    }
+
+    /// Hands a copy of live state to whoever compares it with the blocks, once a day. A comparison that is still under
+    /// way is not waited for.
+    async fn offer_recheck(&mut self, in_force: &Arc<InForce>) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        if !recheck::is_time(&mut self.rechecked_on, now) {
+            return Ok(());
+        }
+        let Ok(place) = self.recheck.try_reserve() else { return Ok(()) };
+        let live = self.judge.live().clone();
+        let exclusions = crate::decisions::exclusions(&self.measure.store, UtcTime(i64::MIN)).await?;
+        let (through, in_force) = (self.judge.through().clone(), Arc::clone(in_force));
+        place.send(recheck::Frozen { now, live, through, in_force, exclusions });
         Ok(())
     }
 }

@@ -7,7 +7,9 @@
 pub mod cli;
 pub mod config;
 pub mod agreement;
+pub mod apply;
 pub mod decisions;
+pub mod months;
 pub mod refold;
 pub mod app;
 

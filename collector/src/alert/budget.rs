@@ -5,13 +5,16 @@
 //! about the month: nothing burns, but the sum will not come out; it goes to whoever answers for the contract, so a
 //! channel gets it only when it asks for it by name (`kinds`).
 //!
+//! And about figures that are not what they were said to be: a sealed month on which something new is known, and a
+//! figure shown that the blocks do not give.
+//!
 //! The slow tier (once the allowed rate over 24 hours) wakes nobody: it is a forecast.
 
 use peil_proto::time::UtcTime;
 use peil_proto::units::Millis;
 
 use super::{AlertKind, Wanted, in_words};
-use crate::snapshot::ServiceView;
+use crate::snapshot::{Notice, NoticeKind, ServiceView};
 
 /// Tiers that wake somebody: fast and middle.
 const WAKING_TIERS: usize = 2;
@@ -60,6 +63,33 @@ pub(super) fn forecast(service: &ServiceView, now: UtcTime) -> Option<Wanted> {
         ),
         since: now,
     })
+}
+
+/// A figure that is not what it was said to be.
+pub(super) fn differs(notice: &Notice) -> Wanted {
+    let Notice { kind, service, month, detail, since } = notice;
+    let (kind, action) = match kind {
+        NoticeKind::MonthDiffers => (
+            AlertKind::MonthDiffers,
+            format!(
+                "Look at what changed; if it is right, `peil-collector month supersede {service} {month}` with a reason."
+            ),
+        ),
+        NoticeKind::FigureDiffers => (
+            AlertKind::FigureDiffers,
+            "This is a fault of the collector: keep its data directory, restart it (which folds everything anew) and \
+             report it."
+                .to_owned(),
+        ),
+    };
+    Wanted {
+        key: format!("{}/{service}/{month}", kind.word()),
+        kind,
+        subject: service.clone(),
+        summary: format!("{service}: {detail}"),
+        action,
+        since: *since,
+    }
 }
 
 fn because(service: &ServiceView) -> String {

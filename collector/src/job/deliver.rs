@@ -210,7 +210,14 @@ fn retry_after(attempts: u32) -> Millis {
 fn message(alert: &AlertRow, event: Event, delivery: String, public_url: &str) -> Message {
     let kind = AlertKind::WORDS.iter().find(|(word, _)| *word == alert.kind).map(|(_, kind)| *kind);
     let path = match kind {
-        Some(AlertKind::Outage | AlertKind::SlaBreach | AlertKind::BudgetBurn | AlertKind::SlaForecast) => {
+        Some(AlertKind::MonthDiffers) => "/months".to_owned(),
+        Some(
+            AlertKind::Outage
+            | AlertKind::SlaBreach
+            | AlertKind::BudgetBurn
+            | AlertKind::SlaForecast
+            | AlertKind::FigureDiffers,
+        ) => {
             format!("/services/{}", alert.subject)
         }
         Some(AlertKind::PatchOverdue | AlertKind::AgentSilent) => {

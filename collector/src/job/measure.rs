@@ -30,8 +30,8 @@ use crate::evaluate::output;
 use crate::live::{Host, Live, Vantage};
 use crate::presence::{Contact, Presence};
 use crate::snapshot::{
-    BurnTierView, CheckView, EnergyHourView, EnergyView, FindingView, ForecastView, HostView, OutageView, PatchState,
-    PatchView, ServiceView, Snapshot, VantageView,
+    BurnTierView, CheckView, EnergyHourView, EnergyView, FindingView, ForecastView, HostView, Notice, OutageView,
+    PatchState, PatchView, ServiceView, Snapshot, VantageView,
 };
 use crate::store::agents::AgentRow;
 use crate::store::blocks::StreamTotals;
@@ -54,6 +54,8 @@ pub struct Measure {
     pub clock: WallClock,
     /// What is judged.
     pub in_force: watch::Receiver<Arc<InForce>>,
+    /// Figures found to differ.
+    pub notices: Notices,
     /// Who is here.
     pub presence: Presence,
     /// When silence is an alert.
@@ -62,6 +64,22 @@ pub struct Measure {
     pub patch: PatchPolicy,
     /// When this collector began to listen: nobody was silent before that.
     pub listening_since: UtcTime,
+}
+
+/// What other jobs found out about figures, for the snapshot.
+#[derive(Clone)]
+pub struct Notices {
+    /// About sealed months.
+    pub months: watch::Receiver<Arc<Vec<Notice>>>,
+    /// From the comparison at night.
+    pub rechecked: watch::Receiver<Arc<Vec<Notice>>>,
+}
+
+impl Notices {
+    fn all(&self) -> Vec<Notice> {
+        let of = |found: &watch::Receiver<Arc<Vec<Notice>>>| Arc::clone(&found.borrow());
+        [of(&self.months), of(&self.rechecked)].iter().flat_map(|found| found.iter().cloned()).collect()
+    }
 }
 
 /// What all services of one snapshot share.
@@ -143,7 +161,7 @@ impl Measure {
             })
             .collect();
         hosts.sort_by(|a: &HostView, b| a.host.cmp(&b.host).then(a.agent.cmp(&b.agent)));
-        Ok(Snapshot { at: now, services, hosts, alerts: Vec::new() })
+        Ok(Snapshot { at: now, services, hosts, alerts: Vec::new(), notices: self.notices.all() })
     }
 
     /// Whether records are on their way: after a restart until agents had time to come back, and while the spool of an

@@ -11,7 +11,7 @@ use crate::contract::{evaluate, evaluate_to_date};
 use crate::evaluate::output;
 use crate::evaluate::sealed::Findings;
 use crate::job::judge::Judge;
-use crate::job::measure::Measure;
+use crate::job::measure::{Measure, Notices};
 use crate::job::trial::{NOON, Trial, agent, down, up};
 use crate::presence::Presence;
 
@@ -52,6 +52,10 @@ async fn both(trial: &Trial) -> (serde_json::Value, serde_json::Value) {
         store: trial.store.clone(),
         clock: trial.clock.clone(),
         in_force: in_force_now,
+        notices: Notices {
+            months: tokio::sync::watch::channel(Arc::default()).1,
+            rechecked: tokio::sync::watch::channel(Arc::default()).1,
+        },
         presence: Presence::default(),
         agents: config.agents,
         patch: config.patch,

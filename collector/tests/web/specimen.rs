@@ -38,6 +38,7 @@ pub(crate) fn calm() -> Snapshot {
         services: vec![service("Burgerportaal"), service("Klantportaal"), service("Zaaksysteem")],
         hosts: vec![host(1, "ams-web-1"), host(2, "ams-web-2")],
         alerts: vec![],
+        notices: Vec::new(),
     }
 }
 
@@ -48,6 +49,7 @@ pub(crate) fn busy() -> Snapshot {
         services: vec![breached(), service("Burgerportaal"), down(), unknown(), at_risk(), without_figure()],
         hosts: vec![overdue(), host(2, "ams-web-2"), due(), silent(), modelled(), revoked(), untold()],
         alerts: alerts(),
+        notices: Vec::new(),
     }
 }
 

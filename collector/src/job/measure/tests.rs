@@ -43,6 +43,7 @@ impl Stage {
             store: trial.store.clone(),
             clock: trial.clock.clone(),
             in_force,
+            notices: no_notices(),
             presence: Presence::default(),
             agents: config.agents,
             patch: config.patch,
@@ -62,6 +63,11 @@ impl Stage {
     async fn state(&mut self, secs: i64) -> State {
         self.at(secs).await.services[0].state
     }
+}
+
+fn no_notices() -> Notices {
+    let (months, rechecked) = (watch::channel(Arc::default()).1, watch::channel(Arc::default()).1);
+    Notices { months, rechecked }
 }
 
 fn at(secs: i64) -> UtcTime {
