@@ -237,11 +237,10 @@ fn read_agents(fields: Option<Fields<'_>>) -> Agents {
 fn read_months(mut fields: Fields<'_>) -> Option<SealDay> {
     let mistakes = fields.mistakes();
     let day = fields.take_some("seal_day").and_then(|node| node.as_int(mistakes, 1..=28));
-    let makes: [(&str, fn(u8) -> DayOfMonth); 2] =
-        [("working", DayOfMonth::Working), ("calendar", DayOfMonth::Calendar)];
-    let make = fields.word_or("seal_counts", &makes, DayOfMonth::Working);
+    let counts = fields.word_or("seal_counts", &[("working", true), ("calendar", false)], true);
     fields.finish();
-    day.and_then(|day| u8::try_from(day).ok()).map(|day| SealDay(make(day)))
+    let day = u8::try_from(day?).ok()?;
+    Some(SealDay(if counts { DayOfMonth::Working(day) } else { DayOfMonth::Calendar(day) }))
 }
 
 fn read_patch(fields: Option<Fields<'_>>) -> PatchPolicy {

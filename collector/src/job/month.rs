@@ -50,8 +50,15 @@ pub struct Months {
     /// Looked at through here.
     cursor: Through,
     /// What the drafts were made with.
-    made_with: Option<(Arc<InForce>, Vec<ExclusionFile>, Vec<(String, Month)>)>,
+    made_with: Option<Basis>,
     differing: BTreeMap<(String, Month), Notice>,
+}
+
+/// What all drafts depend on besides blocks.
+struct Basis {
+    in_force: Arc<InForce>,
+    exclusions: Vec<ExclusionFile>,
+    over: Vec<(String, Month)>,
 }
 
 /// Services by the months that are made anew.
@@ -99,8 +106,8 @@ impl Months {
         let exclusions = decisions::exclusions(&self.store, UtcTime(i64::MIN)).await?;
         let enrolled = self.store.agents().await?.into_iter().map(|row| row.enrolled_at).min();
         let over = enrolled.map(|first| months_over(&in_force, first, now)).unwrap_or_default();
-        let same = self.made_with.as_ref().is_some_and(|(made_with, with, months)| {
-            Arc::ptr_eq(made_with, &in_force) && *with == exclusions && *months == over
+        let same = self.made_with.as_ref().is_some_and(|before| {
+            Arc::ptr_eq(&before.in_force, &in_force) && before.exclusions == exclusions && before.over == over
         });
         let affected = match same {
             true => self.touched(&in_force, &over, &through).await?,
@@ -111,7 +118,7 @@ impl Months {
             self.make(&in_force, &exclusions, (month, &services), &editions, &through, now).await?;
         }
         self.seal_what_is_due(&in_force, &over, now).await?;
-        (self.cursor, self.made_with) = (through, Some((in_force, exclusions, over)));
+        (self.cursor, self.made_with) = (through, Some(Basis { in_force, exclusions, over }));
         let notices: Vec<_> = self.differing.values().cloned().collect();
         self.publish.send_if_modified(|current| {
             let changed = **current != notices;
@@ -233,7 +240,7 @@ impl Months {
             }
             match months::fulfil(&self.store, in_force, self.seal_day, (service, *month), Wish::SealItself, now).await {
                 Ok(edition) => {
-                    info!(service, %month, version = edition.version, "sealed on the agreed day; nobody approved it")
+                    info!(service, %month, version = edition.version, "sealed on the agreed day; nobody approved it");
                 }
                 Err(MonthError::Store(cause)) => return Err(cause),
                 Err(cause) => error!(service, %month, cause = %crate::chain(&cause), "not sealed on the agreed day"),

@@ -81,7 +81,7 @@ impl Recheck {
                     let services = frozen.in_force.agreement.service_names().count();
                     info!(services, differing = found.len(), "figures were compared with the blocks");
                     found.iter().for_each(|notice| {
-                        error!(service = notice.service, detail = notice.detail, "a figure differs")
+                        error!(service = notice.service, detail = notice.detail, "a figure differs");
                     });
                     self.publish.send_replace(Arc::new(found));
                 }
