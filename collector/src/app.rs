@@ -22,6 +22,7 @@ use tracing::{info, warn};
 use crate::access::{Access, AccessStore, PasswordCost, Role, first_run_password};
 use crate::alert::Sender;
 use crate::config::Config;
+use crate::identity::Identity;
 use crate::ingest::TelemetryService;
 use crate::ingest::enrolment::EnrolmentService;
 use crate::job::Pipeline;
@@ -29,6 +30,7 @@ use crate::job::agree::Agree;
 use crate::job::deliver::Deliver;
 use crate::job::judge::Judge;
 use crate::job::keep::Keep;
+use crate::job::lead::Lead;
 use crate::job::measure::{Measure, Notices};
 use crate::job::month::Months;
 use crate::job::raise::Raise;
@@ -81,8 +83,16 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     std::fs::create_dir_all(&config.data_dir)
         .with_context(|| format!("cannot make the data directory {}", config.data_dir.display()))?;
-    let store = Store::open(&config.data_dir)?;
+    let identity = Identity::open(&config.data_dir)?;
+    let store = Store::connect(&config.store)?;
     let authority = Arc::new(Authority::open_or_create(&config.data_dir.join("pki"), AUTHORITY, clock.now())?);
+    let ours = authority.fingerprint().to_string();
+    let settled = store.settle("authority", ours.clone()).await?;
+    anyhow::ensure!(
+        settled == ours,
+        "the agents of this database trust the authority {settled}, and {} holds {ours}: copy ca.key and ca.crt of the collector that was first to it",
+        config.data_dir.join("pki").display()
+    );
     let certificate = LiveCertificate::new(authority.server_certificate(&config.listen.names, clock.now())?)?;
     let access = Access::new(AccessStore::Store(store.clone()), clock.clone(), PasswordCost::STANDARD)?;
     first_password(&access).await?;
@@ -98,7 +108,9 @@ pub async fn run(
     let presence = Presence::default();
     let admission = Admission::default();
 
-    let judge = Judge::start(store.clone(), clock.clone(), checks, config.patch.term).await?;
+    let (lead, leading) =
+        Lead::start(store.clone(), identity.holder.clone(), identity.row(clock.now()), presence.clone()).await?;
+    let judge = Judge::start(store.clone(), clock.clone(), checks, config.patch.term, leading.clone()).await?;
     let (tell_months, months_differing) = watch::channel(Arc::default());
     let (tell_rechecked, rechecked) = watch::channel(Arc::default());
     let (freeze, frozen) = mpsc::channel(1);
@@ -112,11 +124,13 @@ pub async fn run(
             presence: presence.clone(),
             agents: config.agents,
             patch: config.patch,
+            leading: leading.clone(),
             listening_since: clock.now(),
         },
         raise: Raise {
             store: store.clone(),
             channels: config.channels.iter().map(|channel| (channel.name.clone(), channel.kinds.clone())).collect(),
+            leading: leading.clone(),
         },
         publish,
         recheck: freeze,
@@ -132,6 +146,7 @@ pub async fn run(
         clock: clock.clone(),
         public_url: config.listen.public_url.clone(),
         raised,
+        leading: leading.clone(),
     };
     let keep = Keep {
         store: store.clone(),
@@ -144,7 +159,8 @@ pub async fn run(
         plans: Arc::new(plan_sender),
         in_force,
     };
-    let months = Months::new(store.clone(), clock.clone(), keep.in_force.clone(), config.seal_day, tell_months);
+    let months =
+        Months::new(store.clone(), clock.clone(), leading, keep.in_force.clone(), config.seal_day, tell_months);
     let recheck = Recheck { store: store.clone(), frozen, publish: tell_rechecked };
     let agree = Agree { store: store.clone(), config: config.clone(), publish: agreed, seen: generation };
     keep.activate().await?;
@@ -157,6 +173,7 @@ pub async fn run(
     jobs.spawn(agree.run(ending.clone()));
     jobs.spawn(months.run(ending.clone()));
     jobs.spawn(recheck.run(ending.clone()));
+    jobs.spawn(lead.run(ending.clone()));
     // A store that cannot be judged now is told by the pages and by `/readyz`; nobody is helped by closed ports.
     let mut first = latest.clone();
     let _ = tokio::time::timeout(GRACE, first.wait_for(|snapshot| snapshot.at.0 > 0)).await;

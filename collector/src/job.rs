@@ -9,6 +9,7 @@
 //! | [`agree`] | applied versions | the agreement in force | every five seconds |
 //! | [`month`] | new blocks, agreement, exclusions | drafts of months that are over; editions on the agreed day | every minute |
 //! | [`recheck`] | live state and blocks, at night | whether both give the same figures | once a day |
+//! | [`lead`] | leases, connections | which duties are this collector's, who is connected here | every five seconds, every second |
 //! | [`keep`] | agents, sessions, certificates | revocations in force, expired sessions gone | every five seconds |
 //!
 //! The first three run in this order in one task, because each reads what the one before wrote; delivery has
@@ -19,6 +20,7 @@ pub mod agree;
 pub mod deliver;
 pub mod judge;
 pub mod keep;
+pub mod lead;
 pub mod measure;
 pub mod month;
 pub mod recheck;

@@ -12,6 +12,7 @@ pub mod decisions;
 pub mod months;
 pub mod refold;
 pub mod app;
+pub mod identity;
 
 pub mod ingest;
 pub mod presence;

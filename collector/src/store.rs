@@ -31,7 +31,7 @@ mod readers;
 mod sqlite;
 mod writer;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub mod blocks;
 pub mod agents;
@@ -48,6 +48,8 @@ pub mod audit;
 pub mod objects;
 pub mod exclusions;
 pub mod months;
+pub mod leases;
+pub mod contacts;
 pub mod place;
 pub mod health;
 

@@ -27,6 +27,7 @@ use crate::contract::track::Track;
 use crate::contract::{self, Dated, ToDate};
 use crate::decisions;
 use crate::evaluate::output;
+use crate::job::lead::Leading;
 use crate::live::{Host, Live, Vantage};
 use crate::presence::{Contact, Presence};
 use crate::snapshot::{
@@ -62,6 +63,8 @@ pub struct Measure {
     pub agents: Agents,
     /// The patch policy.
     pub patch: PatchPolicy,
+    /// Which collectors are here.
+    pub leading: Leading,
     /// When this collector began to listen: nobody was silent before that.
     pub listening_since: UtcTime,
 }
@@ -138,7 +141,7 @@ impl Measure {
         let now = self.clock.now();
         let agents = self.store.agents().await?;
         let totals = self.store.totals_by_agent().await?;
-        let contacts = self.presence.contacts();
+        let contacts = self.contacts().await?;
         let in_force = Arc::clone(&self.in_force.borrow());
         let exclusions = decisions::exclusions(&self.store, now.plus(Millis(-EXCLUSIONS_BACK.0))).await?;
         let scene = Scene {
@@ -162,6 +165,18 @@ impl Measure {
             .collect();
         hosts.sort_by(|a: &HostView, b| a.host.cmp(&b.host).then(a.agent.cmp(&b.agent)));
         Ok(Snapshot { at: now, services, hosts, alerts: Vec::new(), notices: self.notices.all() })
+    }
+
+    /// Who is connected, here or to another collector that is here.
+    async fn contacts(&self) -> Result<HashMap<AgentId, Contact>, StoreError> {
+        let mut contacts = self.presence.contacts();
+        if self.store.is_shared() {
+            let here = self.leading.borrow().here.clone();
+            for agent in self.store.connected_to(here).await? {
+                contacts.entry(agent).or_default().connected = true;
+            }
+        }
+        Ok(contacts)
     }
 
     /// Whether records are on their way: after a restart until agents had time to come back, and while the spool of an

@@ -8,6 +8,8 @@
 //! After the seal the draft goes on being made: where what it is made from differs from the newest edition, the month
 //! is published as different, which becomes an alert for whoever answers for the contract. The edition stays.
 //!
+//! One collector of several does this: the one whose alerts are.
+//!
 //! Limits: [`MONTHS_BACK`] months; older ones are made only when somebody asks (`month supersede`).
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,6 +30,7 @@ use crate::contract::approval::ExclusionFile;
 use crate::contract::calendar::Month;
 use crate::contract::span::Span;
 use crate::decisions;
+use crate::job::lead::Leading;
 use crate::months::{self, Made, MonthError, Wish};
 use crate::refold::{self, Ground, Sight};
 use crate::snapshot::Notice;
@@ -43,6 +46,7 @@ const MONTHS_BACK: u32 = 3;
 pub struct Months {
     store: Store,
     clock: WallClock,
+    leading: Leading,
     in_force: watch::Receiver<Arc<InForce>>,
     seal_day: Option<SealDay>,
     /// Sealed months that differ from what is known now.
@@ -69,12 +73,13 @@ impl Months {
     pub fn new(
         store: Store,
         clock: WallClock,
+        leading: Leading,
         in_force: watch::Receiver<Arc<InForce>>,
         seal_day: Option<SealDay>,
         publish: watch::Sender<Arc<Vec<Notice>>>,
     ) -> Self {
         let (cursor, made_with, differing) = (Through::default(), None, BTreeMap::new());
-        Self { store, clock, in_force, seal_day, publish, cursor, made_with, differing }
+        Self { store, clock, leading, in_force, seal_day, publish, cursor, made_with, differing }
     }
 
     /// Runs until `stop`.
@@ -100,6 +105,9 @@ impl Months {
     /// # Errors
     /// When the store cannot be read or written; the next round does it again.
     pub async fn activate(&mut self) -> Result<(), StoreError> {
+        if !self.leading.borrow().alerts() {
+            return Ok(());
+        }
         let now = self.clock.now();
         let in_force = Arc::clone(&self.in_force.borrow());
         let through = self.store.judged_through().await?;

@@ -9,6 +9,7 @@ use peil_proto::units::Millis;
 use tracing::{info, warn};
 
 use crate::alert::{AlertKind, Wanted, is_over, wanted};
+use crate::job::lead::Leading;
 use crate::snapshot::{AlertView, DeliveryView, Snapshot};
 use crate::store::alerts::outbox::{Delivery, Progress};
 use crate::store::alerts::{AlertChange, AlertRow, NewAlert};
@@ -25,23 +26,30 @@ pub struct Raise {
     pub store: Store,
     /// Channels by name, and the kinds of alert each is told.
     pub channels: BTreeMap<String, BTreeSet<AlertKind>>,
+    /// Whose duty alerts are.
+    pub leading: Leading,
 }
 
 impl Raise {
-    /// Brings alerts in line with the snapshot, and fills them into it. True when there is something to deliver.
+    /// Brings alerts in line with the snapshot, when that is this collector's duty, and fills them into it. True when there is something to deliver.
     ///
     /// # Errors
     /// When the store cannot be read or written; nothing is then half done.
     pub async fn activate(&self, snapshot: &mut Snapshot) -> Result<bool, StoreError> {
         let open: BTreeMap<String, AlertRow> =
             self.store.alerts_open().await?.into_iter().map(|row| (row.key.clone(), row)).collect();
-        let wanted = wanted(snapshot);
-        let changes = changes(&open, wanted, snapshot);
-        let raised = changes.iter().any(|change| !matches!(change, AlertChange::Update { .. }));
+        let led = self.leading.borrow().clone();
+        let changes = if led.alerts() { changes(&open, wanted(snapshot), snapshot) } else { Vec::new() };
+        let mut raised = changes.iter().any(|change| !matches!(change, AlertChange::Update { .. }));
         if !changes.is_empty() {
-            tell(&changes);
-            for (channels, changes) in by_audience(changes, &self.channels) {
-                self.store.apply_alerts(changes, channels).await?;
+            let audiences = by_audience(changes.clone(), &self.channels);
+            for (channels, changes) in audiences {
+                match self.store.apply_alerts(changes.clone(), channels, led.held.clone()).await {
+                    Ok(_) => tell(&changes),
+                    // Another collector raises them now.
+                    Err(StoreError::LeaseLost { .. }) => raised = false,
+                    Err(other) => return Err(other),
+                }
             }
         }
         let mut rows = self.store.alerts_open().await?;

@@ -182,8 +182,14 @@ mod tests {
         trial.send_in(agent(1), 2, &[down(5)]).await;
         let now = NOON.plus(Millis::from_secs(40));
         trial.clock.set(now);
-        let judge =
-            Judge::start(trial.store.clone(), trial.clock.clone(), in_force().checks_to_fold(), Millis::DAY).await;
+        let judge = Judge::start(
+            trial.store.clone(),
+            trial.clock.clone(),
+            in_force().checks_to_fold(),
+            Millis::DAY,
+            trial.leading.clone(),
+        )
+        .await;
         let judge = judge.expect("starts");
         let frozen =
             |live| Frozen { now, live, through: judge.through().clone(), in_force: in_force(), exclusions: Vec::new() };

@@ -40,7 +40,8 @@ const APRIL: Month = Month { year: 2026, month: 4 };
 
 async fn judge(trial: &Trial) -> Judge {
     let checks = in_force().checks_to_fold();
-    Judge::start(trial.store.clone(), trial.clock.clone(), checks, Millis::DAY).await.expect("starts")
+    let leading = trial.leading.clone();
+    Judge::start(trial.store.clone(), trial.clock.clone(), checks, Millis::DAY, leading).await.expect("starts")
 }
 
 /// The figure of the running month as the collector shows it, and made again from the store.
@@ -49,6 +50,7 @@ async fn both(trial: &Trial) -> (serde_json::Value, serde_json::Value) {
     let (_keep, in_force_now) = tokio::sync::watch::channel(Arc::new(in_force()));
     let config = Config::parse("c.toml", "").expect("valid");
     let measure = Measure {
+        leading: trial.leading.clone(),
         store: trial.store.clone(),
         clock: trial.clock.clone(),
         in_force: in_force_now,

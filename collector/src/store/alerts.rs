@@ -10,6 +10,7 @@ use peil_proto::time::UtcTime;
 
 use self::outbox::Event;
 use super::db::{self, Connection, OptionalExtension, Row};
+use super::leases::{self, Duty, Held};
 use super::{Store, StoreError, cells};
 
 /// Number of an alert: rising, never reused.
@@ -93,12 +94,19 @@ const COLUMNS: &str =
     "a.id, a.alert_key, a.kind, a.severity, a.subject, a.summary, a.action, a.opened_at, a.resolved_at";
 
 impl Store {
-    /// Applies changes in their order, with a delivery to each of `channels` for every alert that opens.
+    /// Applies changes in their order, with a delivery to each of `channels` for every alert that opens. Only the
+    /// collector whose duty alerts are may.
     ///
     /// # Errors
-    /// As every write.
-    pub async fn apply_alerts(&self, changes: Vec<AlertChange>, channels: Vec<String>) -> Result<Applied, StoreError> {
+    /// [`StoreError::LeaseLost`] with nothing written, and as every write.
+    pub async fn apply_alerts(
+        &self,
+        changes: Vec<AlertChange>,
+        channels: Vec<String>,
+        held: Held,
+    ) -> Result<Applied, StoreError> {
         self.write("write alerts", move |db| {
+            leases::require(db, &held, [Duty::Alerts])?;
             let mut applied = Applied::default();
             for change in &changes {
                 match change {

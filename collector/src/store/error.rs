@@ -177,6 +177,12 @@ pub enum StoreError {
         #[source]
         source: Cause,
     },
+    /// Another collector does this now. Nothing was written.
+    #[error("the lease {name:?} went to another collector")]
+    LeaseLost {
+        /// Which lease.
+        name: String,
+    },
     /// Bytes in the database are not what this program wrote there.
     #[error("{what} in the database cannot be read back")]
     Damaged {

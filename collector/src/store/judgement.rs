@@ -13,6 +13,7 @@ use super::db::{self, Connection};
 use super::energy::EnergyHourRow;
 use super::error::Fault;
 use super::hosts::HostReport;
+use super::leases::{self, Duty, Held};
 use super::outages::OutageChange;
 use super::patches::FindingRow;
 use super::{Store, StoreError, cells, energy, hosts, outages, patches};
@@ -54,12 +55,22 @@ impl Store {
         self.read("read how far blocks are judged", |db| Ok(judged_through(db)?)).await
     }
 
-    /// Writes a judgement and moves the watermark, all or nothing. Writing it twice does no harm.
+    /// What has been judged, lane by lane, and the findings that are open by then: one moment.
     ///
     /// # Errors
-    /// As every write.
-    pub async fn commit_judgement(&self, judgement: Judgement) -> Result<(), StoreError> {
+    /// [`StoreError::Read`].
+    pub async fn judged(&self) -> Result<(Through, Vec<FindingRow>), StoreError> {
+        self.read("read what is judged", |db| Ok((judged_through(db)?, patches::open(db)?))).await
+    }
+
+    /// Writes a judgement and moves the watermarks, all or nothing, by whoever holds its lanes. Writing it twice does
+    /// no harm.
+    ///
+    /// # Errors
+    /// [`StoreError::LeaseLost`] with nothing written, and as every write.
+    pub async fn commit_judgement(&self, judgement: Judgement, held: Held) -> Result<(), StoreError> {
         self.write("write what was judged", move |db| {
+            leases::require(db, &held, judgement.through.lanes().map(|(lane, _)| Duty::Lane(lane)))?;
             outages::write(db, &judgement.outages)?;
             patches::write(db, &judgement.findings)?;
             energy::write(db, &judgement.energy_hours)?;

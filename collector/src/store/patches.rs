@@ -50,14 +50,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Read`].
     pub async fn open_findings(&self) -> Result<Vec<FindingRow>, StoreError> {
-        self.read("read the open findings", |db| {
-            let mut ask = db.prepare_cached(&format!(
-                "SELECT {COLUMNS} FROM finding WHERE closed_at IS NULL ORDER BY agent, due_at, package, arch"
-            ))?;
-            let rows = ask.query_map((), finding_row)?;
-            Ok(rows.collect::<Result<_, _>>()?)
-        })
-        .await
+        self.read("read the open findings", |db| Ok(open(db)?)).await
     }
 
     /// What one host lacks and lacked, open ones first.
@@ -75,6 +68,14 @@ impl Store {
         })
         .await
     }
+}
+
+/// What all hosts lack now, inside the caller's transaction.
+pub(super) fn open(db: &Connection) -> db::Result<Vec<FindingRow>> {
+    let mut ask = db.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM finding WHERE closed_at IS NULL ORDER BY agent, due_at, package, arch"
+    ))?;
+    ask.query_map((), finding_row)?.collect()
 }
 
 /// Overwrites findings, inside the caller's transaction.

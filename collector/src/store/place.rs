@@ -1,11 +1,10 @@
 //! Where a store is: the one line of the settings that chooses the engine.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
 
 pub use super::postgres::Target;
-pub use super::postgres::target::BadTarget;
+pub use super::postgres::target::{BadTarget, Beside};
 
 /// Where a store is.
 #[derive(Debug, Clone)]
@@ -16,17 +15,6 @@ pub enum Place {
     Server(Target),
 }
 
-/// What belongs to a place besides its URL.
-#[derive(Debug, Clone, Default)]
-pub struct Beside {
-    /// Password for the server, when it does not stand in the URL.
-    pub password: Option<String>,
-    /// PEM bundle to trust instead of the public roots.
-    pub ca_file: Option<PathBuf>,
-    /// Weaker settings of the server that are accepted, as `setting=value`.
-    pub accepts: BTreeSet<String>,
-}
-
 /// Why a line of settings is no place.
 #[derive(Debug, thiserror::Error)]
 pub enum BadPlace {
@@ -35,7 +23,7 @@ pub enum BadPlace {
     Form,
     /// A PostgreSQL URL, but not a good one.
     #[error(transparent)]
-    Target(#[from] BadTarget),
+    Server(#[from] BadTarget),
 }
 
 impl Place {
@@ -51,7 +39,7 @@ impl Place {
         if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
             return Err(BadPlace::Form);
         }
-        Ok(Self::Server(Target::parse(url, beside.password.as_deref(), beside.ca_file, beside.accepts)?))
+        Ok(Self::Server(Target::parse(url, beside)?))
     }
 }
 

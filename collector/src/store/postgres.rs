@@ -4,7 +4,7 @@
 //! that takes writes is used (`target_session_attrs=read-write`), so after a fail-over the next connection finds the
 //! new primary. What was acknowledged must survive a crash of the server: `fsync`, `full_page_writes` and
 //! `synchronous_commit` are read back on every connection, and a weaker one is refused unless the settings name it
-//! ([`Target::accepts`]). With a replica, only `synchronous_standby_names` on the server makes a fail-over lose
+//! ([`Beside::accepts`](target::Beside::accepts)). With a replica, only `synchronous_standby_names` on the server makes a fail-over lose
 //! nothing; whether there is one is exported, not demanded.
 //!
 //! Traffic to another machine is TLS with a verified certificate, unless the URL says `sslmode=disable`.
@@ -45,7 +45,7 @@ pub(super) fn connect(target: &Target) -> Result<Connection, StoreError> {
     db.execute_batch(SESSION).map_err(refused)?;
     for (setting, wanted) in DURABLE {
         let found = shown(&db, setting).map_err(refused)?;
-        if !wanted.contains(&found.as_str()) && !target.accepts.contains(&format!("{setting}={found}")) {
+        if !wanted.contains(&found.as_str()) && !target.accepts(setting, &found) {
             return Err(StoreError::WeakServer { setting, found, wanted: wanted[0] });
         }
     }

@@ -12,6 +12,7 @@ mod alerts;
 mod access;
 mod audit;
 mod agreement;
+mod leases;
 mod layers;
 
 use std::collections::BTreeMap;
@@ -23,6 +24,7 @@ use tempfile::TempDir;
 
 use super::agents::NewAgent;
 use super::blocks::{BlockLimit, NewBlock, Through};
+use super::leases::{CollectorRow, Held, Holder};
 use super::place::Beside;
 use super::{Place, Store};
 
@@ -47,7 +49,7 @@ pub(crate) use on_both;
 
 /// A store in a schema of its own, on the server that all tests share. That server is quick, not careful, which the
 /// store would refuse if it were not told.
-fn fresh_on_server() -> Store {
+pub(crate) fn fresh_on_server() -> Store {
     Store::connect(&server_place(&peil_test_postgres::shared().fresh_schema())).unwrap()
 }
 
@@ -60,6 +62,20 @@ fn server_place(url: &str) -> Place {
 fn fresh() -> (Store, TempDir) {
     let dir = tempfile::tempdir().unwrap();
     (Store::open(dir.path()).unwrap(), dir)
+}
+
+/// The only collector there is, holding everything.
+async fn lead(store: &Store) -> Held {
+    store.tend_leases(holder("only", 1), collector("only")).await.unwrap().held
+}
+
+fn holder(id: &str, start: u32) -> Holder {
+    Holder { id: id.to_owned(), start: start.to_string() }
+}
+
+fn collector(id: &str) -> CollectorRow {
+    let (id, name, version) = (id.to_owned(), format!("host of {id}"), "0.1.0".to_owned());
+    CollectorRow { id, name, version, started_at: UtcTime(1), seen_at: UtcTime(0) }
 }
 
 fn agent(no: u8) -> AgentId {

@@ -40,6 +40,7 @@ impl Stage {
         let agreement = Agreement::new(&config, &[]).expect("makes sense");
         let (sender, in_force) = watch::channel(Arc::new(InForce { agreement, numbers }));
         let measure = Measure {
+            leading: trial.leading.clone(),
             store: trial.store.clone(),
             clock: trial.clock.clone(),
             in_force,
@@ -49,7 +50,8 @@ impl Stage {
             patch: config.patch,
             listening_since: NOON,
         };
-        let judge = Judge::start(trial.store.clone(), trial.clock.clone(), checks(), config.patch.term).await;
+        let leading = trial.leading.clone();
+        let judge = Judge::start(trial.store.clone(), trial.clock.clone(), checks(), config.patch.term, leading).await;
         Self { trial, measure, judge: judge.expect("starts"), _in_force: sender }
     }
 

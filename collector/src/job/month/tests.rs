@@ -42,7 +42,8 @@ impl Stagehand {
         trial.send(agent(1), &[up(0), up(10), down(20), up(30)]).await;
         let (sender, receiver) = watch::channel(Arc::new(in_force()));
         let (tell, found) = watch::channel(Arc::default());
-        let months = Months::new(trial.store.clone(), trial.clock.clone(), receiver, seal_day, tell);
+        let leading = trial.leading.clone();
+        let months = Months::new(trial.store.clone(), trial.clock.clone(), leading, receiver, seal_day, tell);
         Self { trial, months, found, _in_force: sender }
     }
 
@@ -50,7 +51,8 @@ impl Stagehand {
     async fn on_may(&mut self, day: i64) {
         self.trial.clock.set(NOON.plus(Millis((15 + day) * Millis::DAY.0)));
         let checks = in_force().checks_to_fold();
-        Judge::start(self.trial.store.clone(), self.trial.clock.clone(), checks, Millis::DAY).await.expect("judged");
+        let (store, clock) = (self.trial.store.clone(), self.trial.clock.clone());
+        Judge::start(store, clock, checks, Millis::DAY, self.trial.leading.clone()).await.expect("judged");
         self.months.activate().await.expect("a round");
     }
 

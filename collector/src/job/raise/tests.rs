@@ -43,7 +43,7 @@ async fn raise(trial: &Trial, secs: i64, service: ServiceView) -> (Snapshot, boo
     let delivery_manager = BTreeSet::from([AlertKind::SlaForecast, AlertKind::SlaBreach]);
     let everybody = [("am", kinds_by_default()), ("hook", kinds_by_default()), ("sdm", delivery_manager)];
     let channels = everybody.map(|(name, kinds)| (name.to_owned(), kinds)).into();
-    let job = Raise { store: trial.store.clone(), channels };
+    let job = Raise { store: trial.store.clone(), channels, leading: trial.leading.clone() };
     let news = job.activate(&mut snapshot).await.expect("raised");
     (snapshot, news)
 }

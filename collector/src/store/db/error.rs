@@ -14,6 +14,8 @@ pub(in crate::store) enum Error {
     Postgres(postgres::Error),
     /// One row was asked for and there is none.
     NoRow,
+    /// A file that is needed to connect cannot be used.
+    File(String),
     /// A cell is not what this program wrote there.
     Cell(String),
 }
@@ -50,7 +52,7 @@ impl Error {
                 _ => Meaning::Other,
             },
             Self::Postgres(error) => of_postgres(error),
-            Self::NoRow | Self::Cell(_) => Meaning::Other,
+            Self::NoRow | Self::File(_) | Self::Cell(_) => Meaning::Other,
         }
     }
 }
@@ -93,7 +95,7 @@ impl fmt::Display for Error {
                 }
             },
             Self::NoRow => f.write_str("there is no such row"),
-            Self::Cell(why) => f.write_str(why),
+            Self::File(why) | Self::Cell(why) => f.write_str(why),
         }
     }
 }

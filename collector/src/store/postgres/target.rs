@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,64 +24,67 @@ const UNHEARD: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub struct Target {
     config: Arc<Config>,
+    beside: Arc<Beside>,
+}
+
+/// What belongs to a server besides its URL.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Beside {
+    /// File with the password, read at each connection, so that it may be changed.
+    pub password_file: Option<PathBuf>,
     /// PEM bundle to trust instead of the public roots.
-    ca_file: Option<PathBuf>,
+    pub ca_file: Option<PathBuf>,
     /// Weaker settings of the server that the operator accepts, as `setting=value`.
-    pub(in crate::store) accepts: Arc<BTreeSet<String>>,
-    tls: Arc<ClientConfig>,
+    pub accepts: BTreeSet<String>,
 }
 
 /// Why a URL is no place to keep anything.
 #[derive(Debug, thiserror::Error)]
-pub enum BadTarget {
-    /// It does not say where.
-    #[error("is not a PostgreSQL URL: {0}; it must look like postgres://user@host/database")]
-    Url(String),
-    /// The file with certificates to trust.
-    #[error("names a file of authorities {path} that cannot be read: {why}")]
-    Authorities {
-        /// Which file.
-        path: PathBuf,
-        /// What is wrong.
-        why: String,
-    },
-}
+#[error("is not a PostgreSQL URL: {0}; it must look like postgres://user@host/database")]
+pub struct BadTarget(String);
 
 impl Target {
-    /// Reads a URL such as `postgres://peil@a,b,c/peil?target_session_attrs=read-write`. A password may stand in it or
-    /// in `password`; towards another machine TLS is required unless the URL says otherwise.
+    /// Reads a URL such as `postgres://peil@a,b,c/peil?target_session_attrs=read-write`. Towards another machine TLS is
+    /// required unless the URL says otherwise.
     ///
     /// # Errors
     /// [`BadTarget`] with what is wrong.
-    pub fn parse(
-        url: &str,
-        password: Option<&str>,
-        ca_file: Option<PathBuf>,
-        accepts: BTreeSet<String>,
-    ) -> Result<Self, BadTarget> {
+    pub fn parse(url: &str, beside: Beside) -> Result<Self, BadTarget> {
         let said = |error: postgres::Error| {
             let cause = std::error::Error::source(&error).map(ToString::to_string);
-            BadTarget::Url(cause.unwrap_or_else(|| error.to_string()))
+            BadTarget(cause.unwrap_or_else(|| error.to_string()))
         };
         let mut config: Config = url.parse().map_err(said)?;
         if config.get_hosts().is_empty() || config.get_dbname().is_none() {
-            return Err(BadTarget::Url("it names no host or no database".to_owned()));
+            return Err(BadTarget("it names no host or no database".to_owned()));
         }
-        if let Some(password) = password {
-            config.password(password.trim_end_matches(['\r', '\n']));
-        }
-        if config.get_ssl_mode() == SslMode::Prefer && !config.get_hosts().iter().all(is_this_machine) {
+        let says_how = url.contains("sslmode=");
+        if !says_how && !config.get_hosts().iter().all(is_this_machine) {
             config.ssl_mode(SslMode::Require);
         }
         config.connect_timeout(CONNECT).tcp_user_timeout(UNHEARD);
-        let tls = Arc::new(tls(ca_file.as_ref())?);
-        Ok(Self { config: Arc::new(config), ca_file, accepts: Arc::new(accepts), tls })
+        Ok(Self { config: Arc::new(config), beside: Arc::new(beside) })
+    }
+
+    /// Whether a weaker setting of the server was named as accepted.
+    pub(super) fn accepts(&self, setting: &str, value: &str) -> bool {
+        self.beside.accepts.contains(&format!("{setting}={value}"))
     }
 
     /// Connects; the first host that takes the kind of session that is asked for.
-    pub(in crate::store) fn client(&self) -> Result<Client, Error> {
-        Ok(self.config.connect(MakeRustlsConnect::new(self.tls.as_ref().clone()))?)
+    pub(super) fn client(&self) -> Result<Client, Error> {
+        let mut config = Config::clone(&self.config);
+        if let Some(path) = &self.beside.password_file {
+            let password = std::fs::read_to_string(path).map_err(|cause| unreadable(path, &cause))?;
+            config.password(password.trim_end_matches(['\r', '\n']));
+        }
+        let tls = tls(self.beside.ca_file.as_deref())?;
+        Ok(config.connect(MakeRustlsConnect::new(tls))?)
     }
+}
+
+fn unreadable(path: &Path, cause: &dyn fmt::Display) -> Error {
+    Error::File(format!("{} cannot be read: {cause}", path.display()))
 }
 
 fn is_this_machine(host: &Host) -> bool {
@@ -91,22 +94,21 @@ fn is_this_machine(host: &Host) -> bool {
     }
 }
 
-fn tls(ca_file: Option<&PathBuf>) -> Result<ClientConfig, BadTarget> {
+fn tls(ca_file: Option<&Path>) -> Result<ClientConfig, Error> {
     let mut roots = RootCertStore::empty();
     match ca_file {
         None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
         Some(path) => {
-            let bad = |why: String| BadTarget::Authorities { path: path.clone(), why };
-            for certificate in CertificateDer::pem_file_iter(path).map_err(|error| bad(error.to_string()))? {
-                let added = certificate.map_err(|error| bad(error.to_string())).map(|found| roots.add(found));
-                added?.map_err(|error| bad(error.to_string()))?;
+            for certificate in CertificateDer::pem_file_iter(path).map_err(|cause| unreadable(path, &cause))? {
+                let certificate = certificate.map_err(|cause| unreadable(path, &cause))?;
+                roots.add(certificate).map_err(|cause| unreadable(path, &cause))?;
             }
         }
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(|error| BadTarget::Url(error.to_string()))?;
+        .map_err(|cause| Error::File(format!("TLS cannot be set up: {cause}")))?;
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
@@ -124,10 +126,6 @@ impl fmt::Display for Target {
 
 impl fmt::Debug for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Target")
-            .field("at", &self.to_string())
-            .field("ca_file", &self.ca_file)
-            .field("accepts", &self.accepts)
-            .finish_non_exhaustive()
+        f.debug_struct("Target").field("at", &self.to_string()).field("beside", &self.beside).finish_non_exhaustive()
     }
 }

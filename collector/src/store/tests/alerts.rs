@@ -2,7 +2,7 @@
 
 use peil_proto::time::UtcTime;
 
-use super::on_both;
+use super::{lead, on_both};
 use crate::store::Store;
 use crate::store::alerts::outbox::{Delivery, Event, Progress};
 use crate::store::alerts::{AlertChange, Applied, NewAlert};
@@ -32,7 +32,8 @@ fn resolve(key: &str, at: i64) -> AlertChange {
 }
 
 async fn apply(store: &Store, changes: Vec<AlertChange>, channels: &[&str]) -> Applied {
-    store.apply_alerts(changes, channels.iter().map(|name| (*name).to_owned()).collect()).await.unwrap()
+    let channels = channels.iter().map(|name| (*name).to_owned()).collect();
+    store.apply_alerts(changes, channels, lead(store).await).await.unwrap()
 }
 
 async fn due(store: &Store, now: i64) -> Vec<Delivery> {

@@ -7,7 +7,7 @@ use peil_proto::record::{
 use peil_proto::time::UtcTime;
 use peil_proto::units::{Microjoules, Millis};
 
-use super::{agent, fresh, on_both};
+use super::{agent, fresh, lead, on_both};
 use crate::store::blocks::{BlockId, Lane, Through};
 use crate::store::energy::EnergyHourRow;
 use crate::store::hosts::{HostReport, HostRow, Told};
@@ -123,7 +123,7 @@ async fn what_was_judged_reads_back_and_writing_it_twice_changes_nothing(store: 
     assert_eq!(store.judged_through().await.unwrap(), Through::default());
     for _ in 0..2 {
         let judged = whole();
-        store.commit_judgement(judged.clone()).await.unwrap();
+        store.commit_judgement(judged.clone(), lead(&store).await).await.unwrap();
         assert_eq!(store.judged_through().await.unwrap(), through(12));
         assert_eq!(store.outages("shop", UtcTime(0)).await.unwrap(), [outage(1_000, None)]);
         assert_eq!(
@@ -145,14 +145,14 @@ async fn what_was_judged_reads_back_and_writing_it_twice_changes_nothing(store: 
 }
 
 async fn the_watermark_never_goes_back_and_an_older_report_never_replaces_a_newer_one(store: Store) {
-    store.commit_judgement(whole()).await.unwrap();
+    store.commit_judgement(whole(), lead(&store).await).await.unwrap();
     let older =
         Judgement { through: through(3), reports: vec![told(8, Told::Vitals(vitals(8)))], ..Judgement::default() };
-    store.commit_judgement(older).await.unwrap();
+    store.commit_judgement(older, lead(&store).await).await.unwrap();
     assert_eq!(store.judged_through().await.unwrap(), through(12));
     assert_eq!(store.hosts().await.unwrap()[&agent(1)].vitals, Some((UtcTime(9), vitals(9))));
     let newer = Judgement { reports: vec![told(10, Told::Vitals(vitals(10)))], ..Judgement::default() };
-    store.commit_judgement(newer).await.unwrap();
+    store.commit_judgement(newer, lead(&store).await).await.unwrap();
     assert_eq!(store.hosts().await.unwrap()[&agent(1)].vitals, Some((UtcTime(10), vitals(10))));
 }
 
@@ -161,7 +161,7 @@ async fn a_judgement_that_fails_moves_neither_rows_nor_watermark() {
     let (store, _dir) = fresh();
     let sabotage = "CREATE TRIGGER broken BEFORE INSERT ON watermark BEGIN SELECT RAISE(ABORT, 'broken'); END";
     store.write("break", |db| Ok(db.execute_batch(sabotage)?)).await.unwrap();
-    let failed = store.commit_judgement(whole()).await;
+    let failed = store.commit_judgement(whole(), lead(&store).await).await;
     assert!(matches!(failed, Err(StoreError::Write { what: "write what was judged", .. })), "{failed:?}");
     assert_eq!(store.judged_through().await.unwrap(), Through::default());
     assert_eq!(store.outages("shop", UtcTime(0)).await.unwrap(), []);
@@ -170,7 +170,10 @@ async fn a_judgement_that_fails_moves_neither_rows_nor_watermark() {
 
 async fn late_data_moves_joins_and_removes_outages(store: Store) {
     let write = async |changes: Vec<OutageChange>| {
-        store.commit_judgement(Judgement { outages: changes, ..Judgement::default() }).await.unwrap();
+        store
+            .commit_judgement(Judgement { outages: changes, ..Judgement::default() }, lead(&store).await)
+            .await
+            .unwrap();
     };
     write(vec![
         OutageChange::Put(outage(1_000, Some(2_000))),
@@ -191,7 +194,10 @@ async fn late_data_moves_joins_and_removes_outages(store: Store) {
 
 async fn a_mended_finding_is_closed_and_kept_and_opens_again_as_the_same_row(store: Store) {
     let write = async |finding: FindingRow| {
-        store.commit_judgement(Judgement { findings: vec![finding], ..Judgement::default() }).await.unwrap();
+        store
+            .commit_judgement(Judgement { findings: vec![finding], ..Judgement::default() }, lead(&store).await)
+            .await
+            .unwrap();
     };
     let closed = FindingRow { closed_at: Some(UtcTime(80)), ..finding("libssl3", "3.0.2", 70) };
     for state in [FindingState::Installable, FindingState::Held] {
@@ -213,7 +219,7 @@ async fn a_record_that_cannot_be_read_is_told_as_damage(store: Store) {
 async fn a_newer_fix_for_the_same_package_takes_the_place_of_the_older_and_keeps_the_clock(store: Store) {
     let older = Judgement { findings: vec![finding("libssl3", "3.0.2", 60)], ..Judgement::default() };
     let newer = Judgement { findings: vec![finding("libssl3", "3.0.3", 60)], ..Judgement::default() };
-    store.commit_judgement(older).await.unwrap();
-    store.commit_judgement(newer).await.unwrap();
+    store.commit_judgement(older, lead(&store).await).await.unwrap();
+    store.commit_judgement(newer, lead(&store).await).await.unwrap();
     assert_eq!(store.open_findings().await.unwrap(), [finding("libssl3", "3.0.3", 60)]);
 }
