@@ -33,7 +33,7 @@ use tracing::{error, info};
 
 use crate::contract::energy;
 use crate::job::lead::Leading;
-use crate::live::{Changes, Live, Pass};
+use crate::live::{self, Changes, Live, Pass};
 use crate::store::blocks::{BlockId, BlockLimit, Lane, StoredBlock, Through};
 use crate::store::energy::EnergyHourRow;
 use crate::store::judgement::Judgement;
@@ -123,6 +123,34 @@ impl Judge {
     /// What is known now.
     pub fn live(&self) -> &Live {
         &self.live
+    }
+
+    /// Folds under these checks from now on; where they are others than before, all live state is read again.
+    ///
+    /// # Errors
+    /// When the store cannot be read or written; then everything is as it was.
+    pub async fn follow(&mut self, checks: &BTreeMap<CheckNo, CheckDef>) -> Result<(), StoreError> {
+        if self.checks == *checks {
+            return Ok(());
+        }
+        self.write_pending().await?;
+        let before = std::mem::replace(&mut self.checks, checks.clone());
+        let now = self.clock.now();
+        match self.refill(now).await {
+            Ok(()) => {
+                self.judge_new().await?;
+                self.rebuild_late(now).await
+            }
+            Err(error) => {
+                self.checks = before;
+                Err(error)
+            }
+        }
+    }
+
+    /// How far blocks are folded.
+    pub fn through(&self) -> &Through {
+        &self.cursor
     }
 
     /// Folds everything committed since the last time.
@@ -309,10 +337,10 @@ impl Judge {
             return Ok(());
         }
         self.each_item(self.horizon.min(now), |block, item| {
-            if let Item::Sample(sample) = item
-                && let Some(samples) = tracks.get_mut(&(sample.check, block.agent))
-            {
-                samples.push((sample.scheduled_at, sample.outcome.state()));
+            for (check, at, state) in live::states(item) {
+                if let Some(samples) = tracks.get_mut(&(check, block.agent)) {
+                    samples.push((at, state));
+                }
             }
         })
         .await?;

@@ -44,8 +44,8 @@ impl Trial {
         Self { proxy, broken, sound: Store::connect(&server_place(&url)).unwrap() }
     }
 
-    /// Runs `work` with the cut at every message, each time from a connection that is up; `check` is told how the n-th time
-    /// ended. Returns how many cuts there were.
+    /// Runs `work` with the cut at every message, of connecting too where there is no connection yet; `check` is told how the
+    /// n-th time ended. Returns how many cuts there were.
     async fn at_every_message<T: std::fmt::Debug>(
         &self,
         work: impl AsyncFn(&Store, usize) -> Result<T, StoreError>,
