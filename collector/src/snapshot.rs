@@ -33,6 +33,8 @@ pub struct Snapshot {
     pub alerts: Vec<AlertView>,
     /// Figures that are not what they were said to be.
     pub notices: Vec<Notice>,
+    /// The disk of the database is full: no records are taken.
+    pub store_full: bool,
 }
 
 /// A figure that differs from one that was told.

@@ -57,7 +57,7 @@ fn host(connected: bool, last_contact: Option<UtcTime>) -> HostView {
 }
 
 fn snapshot(services: Vec<ServiceView>, hosts: Vec<HostView>) -> Snapshot {
-    Snapshot { at: NOW, services, hosts, alerts: Vec::new(), notices: Vec::new() }
+    Snapshot { at: NOW, services, hosts, alerts: Vec::new(), notices: Vec::new(), store_full: false }
 }
 
 fn open(key: &str) -> AlertRow {

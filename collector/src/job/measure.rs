@@ -169,7 +169,8 @@ impl Measure {
             })
             .collect();
         hosts.sort_by(|a: &HostView, b| a.host.cmp(&b.host).then(a.agent.cmp(&b.agent)));
-        Ok(Snapshot { at: now, services, hosts, alerts: Vec::new(), notices: self.notices.all() })
+        let store_full = self.store.health().reserve_bytes == Some(0);
+        Ok(Snapshot { at: now, services, hosts, alerts: Vec::new(), notices: self.notices.all(), store_full })
     }
 
     /// What was found missing last, by agent.

@@ -39,6 +39,7 @@ pub(crate) fn calm() -> Snapshot {
         hosts: vec![host(1, "ams-web-1"), host(2, "ams-web-2")],
         alerts: vec![],
         notices: Vec::new(),
+        store_full: false,
     }
 }
 
@@ -50,6 +51,7 @@ pub(crate) fn busy() -> Snapshot {
         hosts: vec![overdue(), host(2, "ams-web-2"), due(), silent(), modelled(), revoked(), untold()],
         alerts: alerts(),
         notices: Vec::new(),
+        store_full: false,
     }
 }
 
