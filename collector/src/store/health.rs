@@ -28,7 +28,7 @@ pub struct StoreHealth {
     pub db_bytes: u64,
     /// Size of the write-ahead log beside it; 0 on a server.
     pub wal_bytes: u64,
-    /// Bytes kept for alerts ([`reserve`](super::reserve)); `Some(0)` while the disk is full and no blocks are taken; `None`
+    /// Bytes kept for alerts ([`reserve`]); `Some(0)` while the disk is full and no blocks are taken; `None`
     /// on a server.
     pub reserve_bytes: Option<u64>,
     /// Room left on the disk for the database; `None` when the system does not say, and on a server.
