@@ -159,7 +159,8 @@ impl Config {
             }
             None => energy::Settings::default(),
         };
-        let policy = read_policy(root.table("policy"));
+        let mut policy = read_policy(root.table("policy"));
+        policy.local.reports_dir = PathBuf::from(&state_dir).join("reports");
         root.finish();
         let config = Self {
             collector: collector.unwrap_or_default(),
@@ -225,6 +226,9 @@ fn read_policy(fields: Option<Fields<'_>>) -> Policy {
     }
     if let Some(dir) = fields.str("secrets_dir") {
         policy.local.secrets_dir = dir.into();
+    }
+    if let Some(path) = fields.str("commands_file") {
+        policy.local.commands_file = path.into();
     }
     fields.finish();
     policy
