@@ -91,7 +91,7 @@ pub async fn run(
     let settled = store.settle("authority", ours.clone()).await?;
     anyhow::ensure!(
         settled == ours,
-        "the agents of this database trust the authority {settled}, and {} holds {ours}: copy ca.key and ca.crt of the collector that was first to it",
+        "the agents of this database trust the authority {settled}, and {} holds {ours}: copy ca.key and ca.pem of the collector that was first to it",
         config.data_dir.join("pki").display()
     );
     let certificate = LiveCertificate::new(authority.server_certificate(&config.listen.names, clock.now())?)?;

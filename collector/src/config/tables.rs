@@ -124,7 +124,7 @@ pub(crate) fn read_check(fields: &mut Fields<'_>) -> Option<Check> {
         Some(_) => fields.strings("agents"),
         None => vec!["*".to_owned()],
     };
-    let kind = read_kind(fields);
+    let kind = CheckKind::read(fields);
     let def = CheckDef { no: CheckNo(0), name: name?, interval_ms, timeout_ms, kind: kind? };
     for problem in def.problems() {
         fields.refuse(format_args!("is not a check: {problem}"));
@@ -140,55 +140,6 @@ fn default_timeout_ms(interval_ms: u32) -> u32 {
 
 fn read_ms(fields: &mut Fields<'_>, key: &str, range: std::ops::RangeInclusive<i64>, default: i64) -> u32 {
     u32::try_from(fields.int_or(key, range, default) * 1_000).unwrap_or(u32::MAX)
-}
-
-fn read_kind(fields: &mut Fields<'_>) -> Option<CheckKind> {
-    #[derive(Clone)]
-    enum Kind {
-        Http,
-        Tcp,
-        Tls,
-    }
-    let mistakes = fields.mistakes();
-    let kind =
-        fields.need("kind")?.as_word(mistakes, &[("http", Kind::Http), ("tcp", Kind::Tcp), ("tls", Kind::Tls)])?;
-    Some(match kind {
-        Kind::Http => CheckKind::Http {
-            url: fields.need_str("url")?,
-            status: read_statuses(fields),
-            contains: fields.str("contains"),
-            ca_file: fields.str("ca_file"),
-            cert_days_min: read_days(fields),
-        },
-        Kind::Tcp => CheckKind::Tcp { address: fields.need_str("address")? },
-        Kind::Tls => CheckKind::Tls {
-            address: fields.need_str("address")?,
-            server_name: fields.str("server_name"),
-            ca_file: fields.str("ca_file"),
-            cert_days_min: read_days(fields),
-        },
-    })
-}
-
-fn read_days(fields: &mut Fields<'_>) -> Option<u16> {
-    let mistakes = fields.mistakes();
-    fields.take_some("cert_days_min")?.as_int(mistakes, 0..=3_650).and_then(|days| u16::try_from(days).ok())
-}
-
-/// `"200-299,401"` into ranges.
-fn read_statuses(fields: &mut Fields<'_>) -> Vec<(u16, u16)> {
-    let mistakes = fields.mistakes();
-    let Some(node) = fields.take_some("status") else { return Vec::new() };
-    let Some(text) = node.as_str(mistakes) else { return Vec::new() };
-    let range = |part: &str| {
-        let (from, to) = part.split_once('-').unwrap_or((part, part));
-        Some((from.trim().parse().ok()?, to.trim().parse().ok()?))
-    };
-    let ranges: Option<Vec<_>> = text.split(',').map(range).collect();
-    if ranges.is_none() {
-        node.refuse(mistakes, format_args!("is {text:?}; it must be status codes such as \"200-299,401\""));
-    }
-    ranges.unwrap_or_default()
 }
 
 pub(super) fn read_channels(tables: Vec<Fields<'_>>) -> Vec<Channel> {

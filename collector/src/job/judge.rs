@@ -33,7 +33,7 @@ use tracing::{error, info};
 
 use crate::contract::energy;
 use crate::job::lead::Leading;
-use crate::live::{Changes, Live, Pass};
+use crate::live::{self, Changes, Live, Pass};
 use crate::store::blocks::{BlockId, BlockLimit, Lane, StoredBlock, Through};
 use crate::store::energy::EnergyHourRow;
 use crate::store::judgement::Judgement;
@@ -337,10 +337,10 @@ impl Judge {
             return Ok(());
         }
         self.each_item(self.horizon.min(now), |block, item| {
-            if let Item::Sample(sample) = item
-                && let Some(samples) = tracks.get_mut(&(sample.check, block.agent))
-            {
-                samples.push((sample.scheduled_at, sample.outcome.state()));
+            for (check, at, state) in live::states(item) {
+                if let Some(samples) = tracks.get_mut(&(check, block.agent)) {
+                    samples.push((at, state));
+                }
             }
         })
         .await?;

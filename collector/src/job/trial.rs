@@ -6,7 +6,7 @@ use std::path::Path;
 use peil_proto::block::{self, Item};
 use peil_proto::convert;
 use peil_proto::ids::{AgentId, CheckNo, Epoch, Seq};
-use peil_proto::plan::{CheckDef, CheckKind};
+use peil_proto::plan::{CheckDef, CheckKind, Tcp};
 use peil_proto::record::{EnergyReading, Finding, PatchReport, Record};
 use peil_proto::sample::{FailureKind, Outcome, Phases, Sample};
 use peil_proto::time::{UtcTime, WallClock};
@@ -31,7 +31,7 @@ pub(crate) fn agent(no: u8) -> AgentId {
 
 /// One check, every ten seconds; a sample holds for 21 s.
 pub(crate) fn checks() -> BTreeMap<CheckNo, CheckDef> {
-    let kind = CheckKind::Tcp { address: "h:1".into() };
+    let kind = CheckKind::Tcp(Tcp { address: "h:1".into(), ..Tcp::default() });
     let check = CheckDef { no: CHECK, name: "web".into(), interval_ms: INTERVAL_MS, timeout_ms: 1_000, kind };
     BTreeMap::from([(CHECK, check)])
 }
@@ -143,6 +143,7 @@ fn moment(record: &Record) -> UtcTime {
         Record::Vitals(vitals) => vitals.at,
         Record::Detail(detail) => detail.scheduled_at,
         Record::Gap(gap) => gap.to,
+        Record::Summary(summary) => summary.last(),
         Record::Facts(_) => NOON,
     }
 }

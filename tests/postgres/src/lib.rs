@@ -91,6 +91,11 @@ impl Server {
         format!("{}?options=-csearch_path%3D{name}", self.url())
     }
 
+    /// Process id of the postmaster; `None` while it is down.
+    pub fn pid(&self) -> Option<u32> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(Child::id)
+    }
+
     /// Port on loopback.
     pub fn port(&self) -> u16 {
         self.port
@@ -152,6 +157,14 @@ impl Server {
     /// # Panics
     /// When it cannot be made.
     pub fn replica(&self) -> Self {
+        self.replica_on(free_port())
+    }
+
+    /// A streaming replica on the port of a server that is gone.
+    ///
+    /// # Panics
+    /// When it cannot be made.
+    pub fn replica_on(&self, port: u16) -> Self {
         let dir = own_directory();
         let data = dir.join("data");
         run(as_owner("pg_basebackup")
@@ -171,7 +184,6 @@ impl Server {
                 "-D",
             ])
             .arg(&data));
-        let port = free_port();
         let here = format!("port = {port}\nunix_socket_directories = '{}'\n", dir.display());
         append(&data.join("postgresql.conf"), &here);
         let replica = Self { dir, port, running: Mutex::new(None) };

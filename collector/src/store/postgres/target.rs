@@ -115,8 +115,11 @@ fn tls(ca_file: Option<&Path>) -> Result<ClientConfig, Error> {
 /// Without the password.
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let hosts = self.config.get_hosts().iter().map(|host| match host {
-            Host::Tcp(name) => name.clone(),
+        let ports = self.config.get_ports();
+        // One port for all hosts, or one for each; none is the usual one.
+        let port = |at: usize| ports.get(at).or(ports.first()).copied().unwrap_or(5432);
+        let hosts = self.config.get_hosts().iter().enumerate().map(|(at, host)| match host {
+            Host::Tcp(name) => format!("{name}:{}", port(at)),
             Host::Unix(path) => path.display().to_string(),
         });
         let hosts: Vec<_> = hosts.collect();
