@@ -41,6 +41,7 @@ use crate::presence::Presence;
 use crate::snapshot::Snapshot;
 use crate::store::Store;
 use crate::tls::{Admission, ConnectInfo, LiveCertificate, TlsListener, profile};
+use crate::web::decide::Desk;
 use crate::web::metrics::Metrics;
 use crate::web::ready::Readiness;
 use crate::web::{self, WebState};
@@ -148,6 +149,7 @@ pub async fn run(
         raised,
         leading: leading.clone(),
     };
+    let decided = in_force.clone();
     let keep = Keep {
         store: store.clone(),
         admission: admission.clone(),
@@ -202,7 +204,8 @@ pub async fn run(
         certificate_life: config.agents.certificate_life,
     };
     ports.spawn(serve_agents(agents, telemetry, enrolment, closing.clone()));
-    let state = web_state(&store, latest, access, clock, closing.clone());
+    let desk = Desk { store: store.clone(), config: Arc::new(config), in_force: decided };
+    let state = web_state(&store, latest, access, clock, closing.clone(), desk);
     ports.spawn(serve_web(people, state, closing.clone()));
     info!(agents = %open.agents, web = %open.web, "listening");
     listening(open);
@@ -284,6 +287,7 @@ fn web_state(
     access: Access,
     clock: WallClock,
     stop: CancellationToken,
+    desk: Desk,
 ) -> WebState {
     let asked = store.clone();
     let readiness = Readiness::new(move || {
@@ -292,5 +296,5 @@ fn web_state(
     });
     let metrics = Metrics::new(latest.clone());
     metrics.watch_store(store.clone());
-    WebState { latest, access, readiness, metrics, clock, stop }
+    WebState { latest, access, readiness, metrics, desk, clock, stop }
 }

@@ -196,6 +196,9 @@ enum ApiTokenCommand {
         /// What it is for
         #[arg(long)]
         label: String,
+        /// viewer reads; admin may also decide (exclusions, months, agreement)
+        #[arg(long, default_value = "viewer", value_parser = role)]
+        role: Role,
         /// Days until it expires
         #[arg(long, value_name = "N", default_value_t = 90, value_parser = clap::value_parser!(i64).range(1..=366))]
         days: i64,
@@ -272,8 +275,8 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Token(command) => runtime.block_on(token(command, &clock)),
         Command::Agent(command) => runtime.block_on(agent(command, &clock)),
         Command::User(UserCommand::Password(arg)) => runtime.block_on(new_password(&arg.config, clock)),
-        Command::ApiToken(ApiTokenCommand::Create { config, label, days }) => {
-            runtime.block_on(api_token(&config.config, label, days, clock))
+        Command::ApiToken(ApiTokenCommand::Create { config, label, role, days }) => {
+            runtime.block_on(api_token(&config.config, label, role, days, clock))
         }
         Command::Audit(command) => runtime.block_on(audit(command)),
     }
@@ -322,6 +325,10 @@ fn log_to_stderr() {
     } else {
         log.with_ansi(std::io::stderr().is_terminal()).init();
     }
+}
+
+fn role(word: &str) -> Result<Role, String> {
+    Role::from_word(word).ok_or_else(|| "it is viewer or admin".to_owned())
 }
 
 /// Who did it, for the audit log.
@@ -436,11 +443,11 @@ async fn new_password(config: &Path, clock: WallClock) -> anyhow::Result<()> {
     say(&format!("{} now signs in with  {password}", app::ADMIN))
 }
 
-async fn api_token(config: &Path, label: String, days: i64, clock: WallClock) -> anyhow::Result<()> {
+async fn api_token(config: &Path, label: String, role: Role, days: i64, clock: WallClock) -> anyhow::Result<()> {
     let (_, store) = open(config)?;
     let expires_at = clock.now().plus(Millis(days * Millis::DAY.0));
     let access = Access::new(AccessStore::Store(store.clone()), clock, PasswordCost::STANDARD)?;
-    let token = access.issue_api_token(&label, Role::Viewer, Some(expires_at)).await?;
+    let token = access.issue_api_token(&label, role, Some(expires_at)).await?;
     store.close().await;
     say(&token)
 }

@@ -56,7 +56,7 @@ fn host(connected: bool, last_contact: Option<UtcTime>) -> HostView {
 }
 
 fn snapshot(services: Vec<ServiceView>, hosts: Vec<HostView>) -> Snapshot {
-    Snapshot { at: NOW, services, hosts, alerts: Vec::new(), notices: Vec::new() }
+    Snapshot { at: NOW, services, hosts, alerts: Vec::new(), ..Snapshot::default() }
 }
 
 fn open(key: &str) -> AlertRow {
