@@ -24,6 +24,21 @@ pub enum Record {
     Vitals(Vitals),
 }
 
+impl Record {
+    /// When it is about, or ends; `None` for what holds at any time.
+    pub fn about(&self) -> Option<UtcTime> {
+        match self {
+            Self::Sample(sample) => Some(sample.scheduled_at),
+            Self::Gap(gap) => Some(gap.to),
+            Self::Detail(detail) => Some(detail.scheduled_at),
+            Self::Patch(report) => Some(report.scanned_at),
+            Self::Energy(reading) => Some(reading.end),
+            Self::Vitals(vitals) => Some(vitals.at),
+            Self::Facts(_) => None,
+        }
+    }
+}
+
 /// Samples known to be missing in `[from, to)`, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gap {

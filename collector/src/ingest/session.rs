@@ -6,7 +6,6 @@ use std::time::Duration;
 use peil_proto::block::{self, Block, Item};
 use peil_proto::convert;
 use peil_proto::ids::{AgentId, Epoch, Seq};
-use peil_proto::record::Record;
 use peil_proto::time::UtcTime;
 use peil_proto::units::Millis;
 use peil_proto::wire::agent_message::Kind as Hear;
@@ -214,21 +213,13 @@ fn moment(item: &Item) -> Result<Option<UtcTime>, convert::Malformed> {
     if let Item::Sample(sample) = item {
         return Ok(Some(sample.scheduled_at));
     }
-    Ok(convert::from_item(item)?.and_then(|record| match record {
-        Record::Sample(sample) => Some(sample.scheduled_at),
-        Record::Gap(gap) => Some(gap.to),
-        Record::Detail(detail) => Some(detail.scheduled_at),
-        Record::Patch(report) => Some(report.scanned_at),
-        Record::Energy(reading) => Some(reading.end),
-        Record::Vitals(vitals) => Some(vitals.at),
-        Record::Facts(_) => None,
-    }))
+    Ok(convert::from_item(item)?.and_then(|record| record.about()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use peil_proto::record::Vitals;
+    use peil_proto::record::{Record, Vitals};
 
     fn batch(at: UtcTime) -> Batch {
         let record = convert::to_spool(&Record::Vitals(Vitals { at, ..Vitals::default() }));
