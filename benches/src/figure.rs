@@ -20,7 +20,7 @@ use peil_collector::contract::track::Track;
 use peil_collector::contract::{Case, CheckEvidence, Evidence, evaluate_to_date, hold};
 use peil_collector::live::{Changes, Live, Pass};
 use peil_proto::ids::{AgentId, CheckNo};
-use peil_proto::plan::{CheckDef, CheckKind};
+use peil_proto::plan::{CheckDef, CheckKind, Tcp};
 use peil_proto::sample::State;
 use peil_proto::settings::{Document, Mistakes};
 use peil_proto::time::UtcTime;
@@ -191,7 +191,7 @@ fn office() -> anyhow::Result<Terms> {
 /// Folds blocks as they stand in the store: agents with 20 checks, 120 results a block.
 fn refold(args: &Args) -> Duration {
     let numbers: Vec<_> = (1..=AGENT_CHECKS).map(CheckNo).collect();
-    let kind = CheckKind::Tcp { address: "localhost:9".to_owned() };
+    let kind = CheckKind::Tcp(Tcp { address: "localhost:9".to_owned(), ..Tcp::default() });
     let check = |no: &CheckNo| {
         let def =
             CheckDef { no: *no, name: no.to_string(), interval_ms: 15_000, timeout_ms: 5_000, kind: kind.clone() };

@@ -149,6 +149,7 @@ async fn greet(
         plan_version: 0,
         wall_ms: WallClock::System.now().0,
         hostname: Shape::hostname(index),
+        run: 0,
     };
     say.send(AgentMessage { kind: Some(Say::Hello(hello)) }).await?;
     let hear = client.stream(ReceiverStream::new(outbox)).await?.into_inner();

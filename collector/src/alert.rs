@@ -39,9 +39,15 @@ pub enum AlertKind {
     PatchOverdue,
     /// An agent has been silent for too long.
     AgentSilent,
+    /// A stored value does not follow from the blocks it was made of.
+    StoreDiffers,
 }
 
 impl AlertKind {
+    /// Every kind.
+    pub const ALL: [Self; 5] =
+        [Self::Outage, Self::SlaBreach, Self::PatchOverdue, Self::AgentSilent, Self::StoreDiffers];
+
     /// The word in keys, API and messages.
     pub fn word(self) -> &'static str {
         match self {
@@ -49,6 +55,7 @@ impl AlertKind {
             Self::SlaBreach => "sla_breach",
             Self::PatchOverdue => "patch_overdue",
             Self::AgentSilent => "agent_silent",
+            Self::StoreDiffers => DIFFERS,
         }
     }
 
@@ -59,6 +66,7 @@ impl AlertKind {
             Self::SlaBreach => "PeilSlaBreach",
             Self::PatchOverdue => "PeilPatchOverdue",
             Self::AgentSilent => "PeilAgentSilent",
+            Self::StoreDiffers => "PeilStoreDiffers",
         }
     }
 
@@ -66,7 +74,7 @@ impl AlertKind {
     pub fn severity(self) -> &'static str {
         match self {
             Self::Outage => "critical",
-            Self::SlaBreach | Self::PatchOverdue | Self::AgentSilent => "warning",
+            Self::SlaBreach | Self::PatchOverdue | Self::AgentSilent | Self::StoreDiffers => "warning",
         }
     }
 }
@@ -94,7 +102,7 @@ pub fn wanted(snapshot: &Snapshot) -> Vec<Wanted> {
         snapshot.services.iter().flat_map(|service| [outage(service, snapshot.at), breach(service, snapshot.at)]);
     let hosts = snapshot.hosts.iter().filter(|host| !host.revoked);
     let hosts = hosts.flat_map(|host| [silent(host, snapshot.at), overdue(host, snapshot.at)]);
-    services.chain(hosts).flatten().collect()
+    services.chain(hosts).chain([differs(snapshot)]).flatten().collect()
 }
 
 /// Whether the trouble of an open alert that is not wanted has passed. What is not configured any more is over.
@@ -108,8 +116,29 @@ pub fn is_over(open: &AlertRow, snapshot: &Snapshot) -> bool {
             let host = snapshot.hosts.iter().find(|host| host.agent.to_string() == agent);
             host.is_none_or(|host| host.revoked || host.connected || host.last_contact > Some(open.opened_at))
         }
+        // After a restart nothing has been compared yet: that is no all-clear.
+        None if open.key == DIFFERS => snapshot.verified.as_ref().is_some_and(|verified| verified.differences == 0),
         _ => true,
     }
+}
+
+/// One alert for the whole store: whoever acts on one difference looks for all of them.
+const DIFFERS: &str = "store_differs";
+
+fn differs(snapshot: &Snapshot) -> Option<Wanted> {
+    let verified = snapshot.verified.as_ref().filter(|verified| verified.differences > 0)?;
+    Some(Wanted {
+        key: DIFFERS.to_owned(),
+        kind: AlertKind::StoreDiffers,
+        subject: "store".to_owned(),
+        summary: format!(
+            "{} stored values do not follow from the results they were made of ({} days of agents were compared); the first: {}",
+            verified.differences, verified.days, verified.first
+        ),
+        action: "Find out who or what changed the database; `peil-collector rebuild` shows all differences, with --write it mends them."
+            .to_owned(),
+        since: verified.at,
+    })
 }
 
 fn outage(service: &ServiceView, now: UtcTime) -> Option<Wanted> {

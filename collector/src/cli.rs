@@ -3,6 +3,8 @@
 //! Commands beside `run` open the same store as the running collector; SQLite lets both write, and what
 //! they change is in force within five seconds. Exit status: 0 done, 1 failed, 2 unusable input.
 
+mod rebuild;
+
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -69,6 +71,14 @@ enum Command {
     /// The log of what people did
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Derive times and states again from the stored results, and tell every stored value that differs
+    Rebuild {
+        #[command(flatten)]
+        config: ConfigArg,
+        /// Overwrite what differs
+        #[arg(long)]
+        write: bool,
+    },
 }
 
 #[derive(Args)]
@@ -222,6 +232,10 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
             runtime.block_on(api_token(&config.config, label, days, clock))
         }
         Command::Audit(command) => runtime.block_on(audit(command)),
+        Command::Rebuild { config, write } => runtime.block_on(async {
+            let (config, store) = open(&config.config)?;
+            rebuild::rebuild(&config, store, clock.now(), write).await
+        }),
     }
 }
 
@@ -283,7 +297,7 @@ fn open(config: &Path) -> anyhow::Result<(Config, Store)> {
         "{} does not exist; start the collector first",
         config.data_dir.display()
     );
-    let store = Store::open(&config.data_dir)?;
+    let store = Store::connect(&config.store)?;
     Ok((config, store))
 }
 

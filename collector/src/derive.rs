@@ -13,6 +13,9 @@
 //!                                   Derived     per agent and check: hours, days (with changes of state), months
 //! ```
 //!
+//! A tick that a full spool folded into a summary counts like the sample it was, but is not timed: its times are merged
+//! more coarsely than a histogram here. (One told by both, because the sample had been sent already, counts twice.)
+//!
 //! Hours, days and months are those of UTC: they serve every contract, whatever its time zone, and the hours of a day
 //! add up to it.
 //!
@@ -29,12 +32,13 @@ mod tests;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use peil_proto::block::day::{self, DayBlock, DayError};
+use peil_proto::block::day::{self, DayBlock, DayError, Ledger};
 use peil_proto::block::{self, BlockError, Item};
 use peil_proto::convert;
 use peil_proto::ids::{AgentId, CheckNo, Epoch, Seq};
 use peil_proto::record::Record;
-use peil_proto::sample::{Sample, State};
+use peil_proto::sample::{Phases, Sample, State};
+use peil_proto::summary::Summary;
 use peil_proto::time::{UtcDay, UtcTime};
 use peil_proto::units::Millis;
 
@@ -120,7 +124,18 @@ pub fn rebuild<'b>(
 /// Blocks on their way to [`Derived`].
 #[derive(Debug, Clone, Default)]
 pub struct Fold {
+    depth: Depth,
     seen: BTreeMap<(AgentId, CheckNo), SeenFold>,
+}
+
+/// How much is derived.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Depth {
+    /// Hours only: what is wanted while the day is not over.
+    Hours,
+    /// Hours, days and months.
+    #[default]
+    All,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -130,6 +145,11 @@ struct SeenFold {
 }
 
 impl Fold {
+    /// Nothing yet, on the way to so much.
+    pub fn new(depth: Depth) -> Self {
+        Self { depth, ..Self::default() }
+    }
+
     /// Takes in the samples of a block. Other records are not derived from here: they have their own jobs.
     ///
     /// # Errors
@@ -137,16 +157,10 @@ impl Fold {
     pub fn absorb(&mut self, agent: AgentId, block: &Kept) -> Result<(), Unreadable> {
         match block {
             Kept::Came(came) => {
-                for item in came.items()? {
-                    if let Some(sample) = sample_in(&item) {
-                        self.sample(agent, &sample);
-                    }
-                }
+                came.samples()?.iter().for_each(|sample| self.sample(agent, sample));
             }
             Kept::Day(bytes) => {
-                if let DayBlock::Check(day) = day::decode(bytes)? {
-                    day.samples.iter().for_each(|sample| self.sample(agent, sample));
-                }
+                results_of(&day::decode(bytes)?).iter().for_each(|sample| self.sample(agent, sample));
             }
         }
         Ok(())
@@ -157,6 +171,9 @@ impl Fold {
         let at = sample.scheduled_at;
         let seen = self.seen.entry((agent, sample.check)).or_default();
         seen.hours.entry(at.hour_start()).or_default().record(sample);
+        if self.depth == Depth::Hours {
+            return;
+        }
         let (day, states) = seen.days.entry(at.day()).or_default();
         day.record(sample);
         states.push((at, sample.outcome.state()));
@@ -195,6 +212,14 @@ pub fn months(days: &BTreeMap<UtcDay, Day>) -> BTreeMap<UtcDay, Period> {
 }
 
 impl Came {
+    /// The result of every tick told in it, without those that an earlier block holds.
+    ///
+    /// # Errors
+    /// [`Unreadable`].
+    pub fn samples(&self) -> Result<Vec<Sample>, Unreadable> {
+        Ok(self.items()?.iter().flat_map(results_in).collect())
+    }
+
     /// Its records, without those that an earlier block holds.
     fn items(&self) -> Result<Vec<Item>, BlockError> {
         let mut items = block::decode(&self.bytes)?.items;
@@ -207,14 +232,56 @@ impl Came {
     }
 }
 
+/// The result of every tick that a compacted block tells of its day.
+pub fn results_of(block: &DayBlock) -> Vec<Sample> {
+    match block {
+        DayBlock::Check(day) => day.samples.clone(),
+        DayBlock::Rest(ledger) => results_in_ledger(ledger),
+    }
+}
+
+/// A summary across midnight is in the ledgers of both days: each has the ticks of its own.
+fn results_in_ledger(ledger: &Ledger) -> Vec<Sample> {
+    let told = ledger.others.values().filter_map(|bytes| summary_in(bytes)).flat_map(|summary| ticks(&summary));
+    told.filter(|tick| tick.scheduled_at.day() == ledger.day).collect()
+}
+
+/// The result of every tick that a record tells. Kinds of a newer agent say nothing to us; malformed ones never passed
+/// ingest.
+fn results_in(item: &Item) -> Vec<Sample> {
+    match (sample_in(item), item) {
+        (Some(sample), _) => vec![sample],
+        (None, Item::Other(bytes)) => summary_in(bytes).map(|summary| ticks(&summary)).unwrap_or_default(),
+        (None, Item::Sample(_)) => Vec::new(),
+    }
+}
+
 /// A sample may also have come as a record of its own, from another agent than ours.
 fn sample_in(item: &Item) -> Option<Sample> {
     match item {
         Item::Sample(sample) => Some(*sample),
         Item::Other(_) => match convert::from_item(item) {
             Ok(Some(Record::Sample(sample))) => Some(sample),
-            // Kinds of a newer agent say nothing to us; malformed ones never passed ingest.
             _ => None,
         },
     }
+}
+
+fn summary_in(bytes: &[u8]) -> Option<Summary> {
+    match convert::from_spool(bytes) {
+        Ok(Some(Record::Summary(summary))) => Some(summary),
+        _ => None,
+    }
+}
+
+/// The ticks of a summary as samples without times.
+fn ticks(summary: &Summary) -> Vec<Sample> {
+    let tick = |scheduled_at| Sample {
+        check: summary.check,
+        scheduled_at,
+        delay: Millis::ZERO,
+        outcome: summary.outcome(),
+        phases: Phases::default(),
+    };
+    summary.ticks().map(tick).collect()
 }

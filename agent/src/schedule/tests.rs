@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use peil_proto::plan::{CHECKS_MAX, CheckKind};
+use peil_proto::plan::{CHECKS_MAX, CheckKind, Tcp};
 use proptest::prelude::*;
 
 use super::*;
@@ -12,7 +12,7 @@ const APRIL: i64 = 1_775_000_000_123;
 const HOUR: i64 = 3_600_000;
 
 fn check(no: u32, interval_ms: u32) -> CheckDef {
-    let kind = CheckKind::Tcp { address: "example.org:443".to_owned() };
+    let kind = CheckKind::Tcp(Tcp { address: "example.org:443".to_owned(), ..Tcp::default() });
     CheckDef { no: CheckNo(no), name: format!("check-{no}"), interval_ms, timeout_ms: interval_ms / 2, kind }
 }
 
@@ -319,4 +319,22 @@ proptest! {
         }
         prop_assert!(schedule.and_then(|schedule| schedule.next_wake()).is_some());
     }
+}
+
+#[test]
+fn f12_after_a_restart_and_a_clock_set_back_no_moment_gets_two_samples() {
+    let mut clocks = Clocks::start();
+    let mut schedule = Schedule::new(AGENT, &plan(&[60_000]), clocks.0);
+    let told = clocks.run(&mut schedule, 10 * 60_000);
+    let newest = told.last().expect("ticks").scheduled_at;
+    clocks.step(-5 * 60_000);
+    let mut restarted = Schedule::new(AGENT, &plan(&[60_000]), clocks.0);
+    restarted.resume(CheckNo(1), newest);
+    restarted.resume(CheckNo(2), newest);
+    let again = clocks.run(&mut restarted, 10 * 60_000);
+    assert!(again[0].scheduled_at > newest);
+    assert!(again.windows(2).all(|pair| pair[0].scheduled_at < pair[1].scheduled_at));
+    restarted.resume(CheckNo(1), newest);
+    let later = clocks.run(&mut restarted, 60_000);
+    assert!(later[0].scheduled_at > again[9].scheduled_at, "a schedule that runs knows better");
 }

@@ -62,7 +62,11 @@ async fn one_line_tells_the_outcome_in_words() {
     let (status, out, _) = probe(&[&closed.to_string()]).await;
     assert_eq!(status, 1);
     assert!(out.contains("down, refused in phase connect") && out.lines().count() == 1, "{out}");
-    let (status, out, _) = probe(&["tcp://169.254.213.7:9"]).await;
+    let dir = tempfile::tempdir().expect("a directory");
+    let settings = dir.path().join("agent.toml");
+    std::fs::write(&settings, "collector = 'https://localhost:7443'\n[policy]\nnetworks = ['127.0.0.77']\n")
+        .expect("writes");
+    let (status, out, _) = probe(&[&format!("tcp://{closed}"), "--config", &settings.display().to_string()]).await;
     assert_eq!(status, 1);
     assert!(out.contains("unknown, denied") && out.contains("says nothing about the target"), "{out}");
 }

@@ -3,6 +3,7 @@
 use peil_proto::ids::AgentId;
 
 use super::*;
+use crate::snapshot::VerifiedView;
 use crate::store::alerts::AlertId;
 
 const NOW: UtcTime = UtcTime(1_776_247_200_000);
@@ -54,7 +55,7 @@ fn host(connected: bool, last_contact: Option<UtcTime>) -> HostView {
 }
 
 fn snapshot(services: Vec<ServiceView>, hosts: Vec<HostView>) -> Snapshot {
-    Snapshot { at: NOW, services, hosts, alerts: Vec::new() }
+    Snapshot { at: NOW, services, hosts, alerts: Vec::new(), verified: None }
 }
 
 fn open(key: &str) -> AlertRow {
@@ -131,4 +132,22 @@ fn a_silence_is_over_when_the_agent_was_heard() {
 fn an_error_names_the_receiver_without_the_secret_in_its_path() {
     assert_eq!(place("https://hooks.example.org:8443/T0/B1/secret?key=1"), "https://hooks.example.org:8443");
     assert_eq!(place("not a url"), "the receiver");
+}
+
+#[test]
+fn a_store_that_differs_is_one_alert_until_a_comparison_finds_nothing() {
+    let found = |differences| {
+        let first = "check 1: 2 up are stored, the blocks have 3 up".to_owned();
+        Some(VerifiedView { at: NOW, days: 50, differences, first })
+    };
+    let with = |verified| Snapshot { verified, ..snapshot(vec![], vec![]) };
+    let wanted = wanted(&with(found(3)));
+    assert_eq!(wanted.len(), 1);
+    assert_eq!((wanted[0].key.as_str(), wanted[0].kind), ("store_differs", AlertKind::StoreDiffers));
+    assert!(wanted[0].summary.contains("3 stored values") && wanted[0].summary.contains("the blocks have 3 up"));
+    assert!(super::wanted(&with(found(0))).is_empty());
+    let open = open("store_differs");
+    assert!(!is_over(&open, &with(None)), "after a restart nothing was compared yet");
+    assert!(!is_over(&open, &with(found(3))));
+    assert!(is_over(&open, &with(found(0))));
 }

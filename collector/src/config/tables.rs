@@ -97,7 +97,7 @@ pub(super) fn read_checks(tables: Vec<Fields<'_>>) -> BTreeMap<String, Check> {
             Some(_) => fields.strings("agents"),
             None => vec!["*".to_owned()],
         };
-        let kind = read_kind(&mut fields);
+        let kind = CheckKind::read(&mut fields);
         if let (Some(name), Some(kind)) = (name, kind) {
             let def = CheckDef { no: CheckNo(0), name: name.clone(), interval_ms, timeout_ms, kind };
             for problem in def.problems() {
@@ -121,55 +121,6 @@ fn default_timeout_ms(interval_ms: u32) -> u32 {
 
 fn read_ms(fields: &mut Fields<'_>, key: &str, range: std::ops::RangeInclusive<i64>, default: i64) -> u32 {
     u32::try_from(fields.int_or(key, range, default) * 1_000).unwrap_or(u32::MAX)
-}
-
-fn read_kind(fields: &mut Fields<'_>) -> Option<CheckKind> {
-    #[derive(Clone)]
-    enum Kind {
-        Http,
-        Tcp,
-        Tls,
-    }
-    let mistakes = fields.mistakes();
-    let kind =
-        fields.need("kind")?.as_word(mistakes, &[("http", Kind::Http), ("tcp", Kind::Tcp), ("tls", Kind::Tls)])?;
-    Some(match kind {
-        Kind::Http => CheckKind::Http {
-            url: fields.need_str("url")?,
-            status: read_statuses(fields),
-            contains: fields.str("contains"),
-            ca_file: fields.str("ca_file"),
-            cert_days_min: read_days(fields),
-        },
-        Kind::Tcp => CheckKind::Tcp { address: fields.need_str("address")? },
-        Kind::Tls => CheckKind::Tls {
-            address: fields.need_str("address")?,
-            server_name: fields.str("server_name"),
-            ca_file: fields.str("ca_file"),
-            cert_days_min: read_days(fields),
-        },
-    })
-}
-
-fn read_days(fields: &mut Fields<'_>) -> Option<u16> {
-    let mistakes = fields.mistakes();
-    fields.take_some("cert_days_min")?.as_int(mistakes, 0..=3_650).and_then(|days| u16::try_from(days).ok())
-}
-
-/// `"200-299,401"` into ranges.
-fn read_statuses(fields: &mut Fields<'_>) -> Vec<(u16, u16)> {
-    let mistakes = fields.mistakes();
-    let Some(node) = fields.take_some("status") else { return Vec::new() };
-    let Some(text) = node.as_str(mistakes) else { return Vec::new() };
-    let range = |part: &str| {
-        let (from, to) = part.split_once('-').unwrap_or((part, part));
-        Some((from.trim().parse().ok()?, to.trim().parse().ok()?))
-    };
-    let ranges: Option<Vec<_>> = text.split(',').map(range).collect();
-    if ranges.is_none() {
-        node.refuse(mistakes, format_args!("is {text:?}; it must be status codes such as \"200-299,401\""));
-    }
-    ranges.unwrap_or_default()
 }
 
 pub(super) fn read_channels(tables: Vec<Fields<'_>>) -> Vec<Channel> {

@@ -4,23 +4,25 @@
 //! says the same (`peil_proto::block::day` tells what is given up), and is the same to the byte whatever the portions:
 //! days compacted again with blocks that came late, or in two halves, end up as if all had come at once.
 //!
-//! A record goes to the day it is about; one that has no time, and kinds of a newer agent, to the day its block came.
+//! A record goes to the day it is about; one that has no time, and kinds of a newer agent, to the day its block came; a
+//! summary across midnight to both days, so that each day is whole by itself.
 //! A sample that came as a record of its own becomes one like all others.
 //!
 //! A block must be taken in once only: nothing here can tell two samples from one that came twice. That is what the
 //! mark and `skip` are for (`store/blocks.rs`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use peil_proto::block::Item;
 use peil_proto::block::day::{CheckDay, DayBlock, DayError, Ledger, Span};
 use peil_proto::convert;
-use peil_proto::ids::{CheckNo, Seq};
+use peil_proto::ids::{AgentId, CheckNo, Seq};
+use peil_proto::record::Record;
 use peil_proto::sample::Sample;
 use peil_proto::time::{UtcDay, UtcTime};
 use peil_proto::units::Millis;
 
-use super::{Came, Unreadable, sample_in};
+use super::{Came, Fold, Unreadable, results_in_ledger, sample_in};
 
 /// The days of one agent, being put together.
 #[derive(Debug, Clone, Default)]
@@ -69,14 +71,15 @@ impl Compaction {
         let seq = |at: usize| Seq(block.first.0.saturating_add(u64::from(block.skip)).saturating_add(at as u64));
         let last = seq(items.len().saturating_sub(1));
         for (at, item) in items.into_iter().enumerate() {
-            let day = about(&item).unwrap_or(block.received_at).day();
-            *days.entry(day).or_default() += 1;
-            match (sample_in(&item), item) {
-                (Some(sample), _) => self.samples.entry((day, sample.check)).or_default().push(sample),
-                (None, Item::Other(bytes)) => {
-                    self.ledger(day).others.insert((block.epoch, seq(at)), bytes);
+            for day in days_of(&item, block.received_at) {
+                *days.entry(day).or_default() += 1;
+                match (sample_in(&item), &item) {
+                    (Some(sample), _) => self.samples.entry((day, sample.check)).or_default().push(sample),
+                    (None, Item::Other(bytes)) => {
+                        self.ledger(day).others.insert((block.epoch, seq(at)), bytes.clone());
+                    }
+                    (None, Item::Sample(_)) => {}
                 }
-                (None, Item::Sample(_)) => {}
             }
         }
         let span = Span { place: block.place, first: seq(0), last };
@@ -95,6 +98,15 @@ impl Compaction {
                 self.samples.entry((day, check)).or_default().extend(samples);
             }
             DayBlock::Rest(ledger) => self.ledger(ledger.day).absorb(ledger),
+        }
+    }
+
+    /// Folds in the results of the days before `before`.
+    pub fn fold(&self, agent: AgentId, before: UtcDay, fold: &mut Fold) {
+        let samples = self.samples.iter().filter(|((day, _), _)| *day < before).flat_map(|(_, samples)| samples);
+        samples.for_each(|sample| fold.sample(agent, sample));
+        for ledger in self.ledgers.values().filter(|ledger| ledger.day < before) {
+            results_in_ledger(ledger).iter().for_each(|sample| fold.sample(agent, sample));
         }
     }
 
@@ -127,10 +139,15 @@ impl Compaction {
     }
 }
 
-/// When a record is about; `None` when it has no time or nobody here can read it.
-fn about(item: &Item) -> Option<UtcTime> {
-    match item {
-        Item::Sample(sample) => Some(sample.scheduled_at),
-        Item::Other(_) => convert::from_item(item).ok().flatten()?.about(),
-    }
+/// The days a record is about: one, but for a summary across midnight.
+fn days_of(item: &Item, received_at: UtcTime) -> BTreeSet<UtcDay> {
+    let (first, last) = match item {
+        Item::Sample(sample) => (Some(sample.scheduled_at), None),
+        Item::Other(_) => match convert::from_item(item).ok().flatten() {
+            Some(Record::Summary(summary)) => (Some(summary.first), Some(summary.last())),
+            other => (other.and_then(|record| record.about()), None),
+        },
+    };
+    let first = first.unwrap_or(received_at);
+    BTreeSet::from([first.day(), last.unwrap_or(first).day()])
 }

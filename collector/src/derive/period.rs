@@ -4,10 +4,10 @@
 //! a result a minute a histogram of an hour takes 113 bytes, 1.9 for each result; six of them would be 11 bytes a
 //! result, more than the result itself with everything in it. A day's six take 1 byte a result, a month's 0.06.
 //!
-//! Only successes are timed: how long a failure took says when we gave up. A phase that took no measurable time
+//! Only successes are timed, those that have a phase at all: how long a failure took says when we gave up. A phase that took no measurable time
 //! counts as the shortest there is; a total beyond the range is counted in [`Counts::held`].
 
-use peil_proto::sample::{Outcome, PHASES, Sample};
+use peil_proto::sample::{Outcome, PHASES, Phases, Sample};
 use peil_proto::units::Micros;
 
 use super::histogram::{Accumulator, Histogram};
@@ -102,7 +102,9 @@ impl HourFold {
         match sample.outcome {
             Outcome::Up { .. } => {
                 self.counts.up += 1;
-                self.counts.held += u64::from(!self.total.record(sample.phases.total()));
+                if sample.phases != Phases::default() {
+                    self.counts.held += u64::from(!self.total.record(sample.phases.total()));
+                }
             }
             Outcome::Failed { .. } => self.counts.failed += 1,
             Outcome::NotRun(_) => self.counts.not_run += 1,

@@ -42,8 +42,14 @@ fn any_other() -> impl Strategy<Value = Item> {
     let vitals = (0..3 * 1_440_i64, any::<u64>()).prop_map(|(minute, rss_bytes)| {
         Record::Vitals(Vitals { at: DAY.start().plus(Millis(minute * 60_000)), rss_bytes, ..Vitals::default() })
     });
+    let summary = (0..3 * 1_440_i64, 1..50_i64).prop_map(|(minute, count)| {
+        let sample = |n: i64| Sample { check: CheckNo(1), ..up(minute + n, 700) };
+        let mut summary = Summary::of(&sample(0)).expect("a success");
+        (1..count).for_each(|n| assert!(summary.take(&sample(n))));
+        Record::Summary(summary)
+    });
     let facts = any::<u32>().prop_map(|cpus| Record::Facts(HostFacts { cpus, ..HostFacts::default() }));
-    prop_oneof![vitals, facts].prop_map(|record| Item::Other(to_spool(&record)))
+    prop_oneof![vitals, facts, summary].prop_map(|record| Item::Other(to_spool(&record)))
 }
 
 /// What an agent sent: records in blocks, some with leading records that were stored before, in two epochs.
@@ -111,9 +117,13 @@ proptest! {
         }
         let mut sent = BTreeMap::new();
         let mut count = 0;
+        let crosses = |item: &Item| match convert::from_item(item) {
+            Ok(Some(Record::Summary(summary))) => summary.first.day() != summary.last().day(),
+            _ => false,
+        };
         for block in &blocks {
             let items = block.items().expect("readable");
-            count += items.len() as u64;
+            count += (items.len() + items.iter().filter(|item| crosses(item)).count()) as u64;
             for (seq, item) in (block.first.0 + u64::from(block.skip)..).zip(items) {
                 if let Item::Other(bytes) = item {
                     sent.insert((block.epoch, Seq(seq)), bytes);
@@ -187,7 +197,7 @@ proptest! {
 
     #[test]
     fn the_changes_of_days_joined_are_those_of_all_samples(blocks in any_blocks()) {
-        let all = samples(&blocks);
+        let all: Vec<_> = blocks.iter().flat_map(|came| came.samples().expect("readable")).collect();
         for ((_, check), seen) in &came(&blocks).seen {
             let Some(hold) = holds().get(check).copied() else {
                 prop_assert!(seen.days.values().all(|day| day.pieces.is_empty()));
@@ -221,9 +231,10 @@ fn derived(samples: &[Sample]) -> Derived {
 fn only_successes_are_timed_and_what_is_out_of_range_is_counted() {
     let failed = Sample { outcome: Outcome::Failed { kind: FailureKind::Timeout, code: 0 }, ..up(2, 5_000_000) };
     let not_run = Sample { outcome: Outcome::NotRun(NotRun::Overrun), phases: Phases::default(), ..up(3, 0) };
-    let derived = derived(&[up(0, 300), up(1, 70_000_000), failed, not_run]);
+    let untimed = Sample { phases: Phases::default(), ..up(4, 0) };
+    let derived = derived(&[up(0, 300), up(1, 70_000_000), failed, not_run, untimed]);
     let hour = &derived.seen[&(AGENT, CheckNo(1))].hours[&DAY.start()];
-    assert_eq!(hour.counts, period::Counts { up: 2, failed: 1, not_run: 1, held: 1 });
+    assert_eq!(hour.counts, period::Counts { up: 3, failed: 1, not_run: 1, held: 1 });
     assert_eq!(hour.total.count(), 2);
     let day = &derived.seen[&(AGENT, CheckNo(1))].days[&DAY].period;
     assert_eq!(day.phases.each_ref().map(histogram::Histogram::count), [0, 2, 0, 0, 0]);

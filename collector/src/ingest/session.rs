@@ -6,6 +6,7 @@ use std::time::Duration;
 use peil_proto::block::{self, Block, Item};
 use peil_proto::convert;
 use peil_proto::ids::{AgentId, Epoch, Seq};
+use peil_proto::record::Record;
 use peil_proto::time::UtcTime;
 use peil_proto::units::Millis;
 use peil_proto::wire::agent_message::Kind as Hear;
@@ -83,7 +84,16 @@ impl Talk<'_> {
             Err(error) => return self.pause(&error).await,
         };
         let wall_ms = self.service.clock.now().0;
-        self.say(Say::Welcome(Welcome { acked: acked.0, wall_ms, unacked_bytes_max: UNACKED_BYTES_MAX })).await?;
+        let renew_epoch = self.session.is_twin(hello.run);
+        if renew_epoch {
+            // Which of the two is the copy cannot be told from here; under an epoch each, neither loses a record.
+            warn!(agent = %self.agent, host = hello.hostname, "two hosts use the identity of this agent at once (a clone?): enrol one of them again with `peil-agent enroll --again`");
+        }
+        let unacked_bytes_max = UNACKED_BYTES_MAX;
+        self.say(Say::Welcome(Welcome { acked: acked.0, wall_ms, unacked_bytes_max, renew_epoch })).await?;
+        if renew_epoch {
+            return Err("a twin: it comes back under another epoch");
+        }
         let mut plans = self.service.plans.clone();
         let mut running = self.plan(&mut plans, &hello.hostname, hello.plan_version).await?;
         loop {
@@ -107,7 +117,10 @@ impl Talk<'_> {
                     if !result.refused.is_empty() {
                         warn!(agent = %self.agent, refused = ?result.refused, "agent refused the plan");
                     }
-                    self.session.plan_answered(result.refused);
+                    if !result.left_out.is_empty() {
+                        warn!(agent = %self.agent, left_out = ?result.left_out, "agent cannot run these checks");
+                    }
+                    self.session.plan_answered([result.refused, result.left_out].concat());
                 }
                 // A second greeting, or a message of a newer agent: nothing to do.
                 Some(Hear::Hello(_)) | None => {}
@@ -198,9 +211,9 @@ fn check(batch: &Batch, now: UtcTime) -> Result<(Block, UtcTime, UtcTime), Strin
     }
     let (mut from, mut to) = (UtcTime(i64::MAX), UtcTime(i64::MIN));
     for item in &block.items {
-        let at = moment(item).map_err(|error| error.to_string())?.unwrap_or(now);
-        from = from.min(at);
-        to = to.max(at);
+        let (first, last) = moments(item).map_err(|error| error.to_string())?.unwrap_or((now, now));
+        from = from.min(first);
+        to = to.max(last);
     }
     if to > now.plus(FUTURE_MAX) {
         return Err(format!("a record is dated {to}, more than a day ahead; set the clock of the host"));
@@ -208,18 +221,21 @@ fn check(batch: &Batch, now: UtcTime) -> Result<(Block, UtcTime, UtcTime), Strin
     Ok((block, from, to))
 }
 
-/// When a record is about; `None` for kinds of a newer agent.
-fn moment(item: &Item) -> Result<Option<UtcTime>, convert::Malformed> {
+/// The first and last moment a record is about; `None` for kinds of a newer agent.
+fn moments(item: &Item) -> Result<Option<(UtcTime, UtcTime)>, convert::Malformed> {
     if let Item::Sample(sample) = item {
-        return Ok(Some(sample.scheduled_at));
+        return Ok(Some((sample.scheduled_at, sample.scheduled_at)));
     }
-    Ok(convert::from_item(item)?.and_then(|record| record.about()))
+    Ok(convert::from_item(item)?.and_then(|record| match record {
+        Record::Summary(summary) => Some((summary.first, summary.last())),
+        other => other.about().map(|at| (at, at)),
+    }))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use peil_proto::record::{Record, Vitals};
+    use peil_proto::record::Vitals;
 
     fn batch(at: UtcTime) -> Batch {
         let record = convert::to_spool(&Record::Vitals(Vitals { at, ..Vitals::default() }));

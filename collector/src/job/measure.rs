@@ -22,12 +22,14 @@ use crate::contract::terms::Terms;
 use crate::contract::track::Track;
 use crate::contract::{self, Case, CheckEvidence, Evidence, ToDate};
 use crate::evaluate::output;
+use crate::job::lead::Leading;
+use crate::job::progress::Progress;
 use crate::live::{Host, Live, Vantage};
 use crate::plans::Plans;
 use crate::presence::{Contact, Presence};
 use crate::snapshot::{
     CheckView, EnergyHourView, EnergyView, FindingView, HostView, OutageView, PatchState, PatchView, ServiceView,
-    Snapshot, VantageView,
+    Snapshot, TimesView, VantageView, VerifiedView,
 };
 use crate::store::agents::AgentRow;
 use crate::store::blocks::StreamTotals;
@@ -56,6 +58,10 @@ pub struct Measure {
     pub agents: Agents,
     /// The patch policy.
     pub patch: PatchPolicy,
+    /// Which collectors are here.
+    pub leading: Leading,
+    /// What the jobs that derive and verify tell.
+    pub progress: watch::Receiver<Progress>,
     /// When this collector began to listen: nobody was silent before that.
     pub listening_since: UtcTime,
 }
@@ -66,6 +72,7 @@ struct Scene<'l> {
     /// Somebody who was here a short while ago is not: what counts as unknown now may still become known.
     records_awaited: bool,
     live: &'l Live,
+    progress: Progress,
     checks: BTreeMap<String, (CheckNo, Check)>,
     agents: BTreeMap<AgentId, &'l AgentRow>,
 }
@@ -100,12 +107,13 @@ impl Measure {
         let now = self.clock.now();
         let agents = self.store.agents().await?;
         let totals = self.store.totals_by_agent().await?;
-        let contacts = self.presence.contacts();
+        let contacts = self.contacts().await?;
         let by_number = self.plans.borrow().by_number();
         let scene = Scene {
             now,
             records_awaited: self.awaits_records(&agents, &contacts, now),
             live,
+            progress: self.progress.borrow().clone(),
             checks: by_number.into_iter().map(|(no, check)| (check.def.name.clone(), (no, check))).collect(),
             agents: agents.iter().map(|row| (row.agent, row)).collect(),
         };
@@ -119,7 +127,24 @@ impl Measure {
             })
             .collect();
         hosts.sort_by(|a: &HostView, b| a.host.cmp(&b.host).then(a.agent.cmp(&b.agent)));
-        Ok(Snapshot { at: now, services, hosts, alerts: Vec::new() })
+        Ok(Snapshot { at: now, services, hosts, alerts: Vec::new(), verified: self.verified() })
+    }
+
+    fn verified(&self) -> Option<VerifiedView> {
+        let last = self.progress.borrow().verified.clone()?;
+        Some(VerifiedView { at: last.at, days: last.days, differences: last.differences, first: last.first })
+    }
+
+    /// Who is connected, here or to another collector that is here.
+    async fn contacts(&self) -> Result<HashMap<AgentId, Contact>, StoreError> {
+        let mut contacts = self.presence.contacts();
+        if self.store.is_shared() {
+            let here = self.leading.borrow().here.clone();
+            for agent in self.store.connected_to(here).await? {
+                contacts.entry(agent).or_default().connected = true;
+            }
+        }
+        Ok(contacts)
     }
 
     /// Whether records are on their way: after a restart until agents had time to come back, and while the spool of an
@@ -272,6 +297,12 @@ fn check_view(scene: &Scene<'_>, no: CheckNo, check: &Check) -> CheckView {
         target: check.def.kind.target().to_owned(),
         interval_ms: Millis(check.def.interval_ms.into()),
         vantages: scene.live.vantages_of(no).map(vantage).collect(),
+        times: scene.progress.times.get(&no).map(|times| TimesView {
+            count: times.count,
+            p50_us: times.p50_us,
+            p95_us: times.p95_us,
+            p99_us: times.p99_us,
+        }),
     }
 }
 

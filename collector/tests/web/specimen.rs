@@ -2,7 +2,7 @@
 
 use peil_collector::snapshot::{
     AlertView, CheckView, DeliveryView, EnergyHourView, EnergyView, FindingView, HostView, OutageView, PatchState,
-    PatchView, ServiceView, Snapshot, VantageView,
+    PatchView, ServiceView, Snapshot, TimesView, VantageView,
 };
 use peil_proto::ids::AgentId;
 use peil_proto::sample::State;
@@ -38,6 +38,7 @@ pub(crate) fn calm() -> Snapshot {
         services: vec![service("Burgerportaal"), service("Klantportaal"), service("Zaaksysteem")],
         hosts: vec![host(1, "ams-web-1"), host(2, "ams-web-2")],
         alerts: vec![],
+        verified: None,
     }
 }
 
@@ -48,6 +49,7 @@ pub(crate) fn busy() -> Snapshot {
         services: vec![breached(), service("Burgerportaal"), down(), unknown(), at_risk(), without_figure()],
         hosts: vec![overdue(), host(2, "ams-web-2"), due(), silent(), modelled(), revoked(), untold()],
         alerts: alerts(),
+        verified: None,
     }
 }
 
@@ -204,6 +206,7 @@ fn check(name: &str, target: &str, states: [State; 2]) -> CheckView {
         target: target.to_owned(),
         interval_ms: Millis(60_000),
         vantages: vec![seen(1, "ams-web-1", states[0]), seen(2, "ams-web-2", states[1])],
+        times: Some(TimesView { count: 43_200, p50_us: 97_791, p95_us: 142_335, p99_us: 168_959 }),
     }
 }
 

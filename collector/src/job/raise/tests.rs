@@ -37,8 +37,12 @@ fn service(state: State, because: &str) -> ServiceView {
 /// Raises from a snapshot `secs` after noon; the snapshot as it is afterwards, and whether there is news.
 async fn raise(trial: &Trial, secs: i64, service: ServiceView) -> (Snapshot, bool) {
     let at = NOON.plus(Millis::from_secs(secs));
-    let mut snapshot = Snapshot { at, services: vec![service], hosts: vec![], alerts: vec![] };
-    let job = Raise { store: trial.store.clone(), channels: vec!["hook".into(), "am".into()] };
+    let mut snapshot = Snapshot { at, services: vec![service], hosts: vec![], alerts: vec![], verified: None };
+    let job = Raise {
+        store: trial.store.clone(),
+        channels: vec!["hook".into(), "am".into()],
+        leading: trial.leading.clone(),
+    };
     let news = job.activate(&mut snapshot).await.expect("raised");
     (snapshot, news)
 }
