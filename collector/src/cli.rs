@@ -4,6 +4,7 @@
 //! they change is in force within five seconds. Exit status: 0 done, 1 failed, 2 unusable input.
 
 mod agreement;
+mod rebuild;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -90,6 +91,14 @@ enum Command {
     /// The log of what people did
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Derive times and states again from the stored results, and tell every stored value that differs
+    Rebuild {
+        #[command(flatten)]
+        config: ConfigArg,
+        /// Overwrite what differs
+        #[arg(long)]
+        write: bool,
+    },
     /// Write man pages and shell completions, for packages
     #[command(hide = true)]
     Generate {
@@ -279,6 +288,10 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
             runtime.block_on(api_token(&config.config, label, role, days, clock))
         }
         Command::Audit(command) => runtime.block_on(audit(command)),
+        Command::Rebuild { config, write } => runtime.block_on(async {
+            let (config, store) = open(&config.config)?;
+            rebuild::rebuild(&config, store, clock.now(), write).await
+        }),
     }
 }
 
