@@ -17,7 +17,8 @@ use crate::config::{Config, DEFAULT_PATH};
 use crate::energy::command::EnergyCommand;
 use crate::probe::heartbeat::{self, Verdict};
 use crate::probe::trace::{self, ProbeArgs};
-use crate::{app, enrol, host, patch};
+use crate::spool_command::SpoolCommand;
+use crate::{app, check, enrol, host, manual, patch, status};
 
 /// Name look-ups cannot be called back; a stopping agent does not wait for them longer than this.
 const LOOKUPS_MAX: Duration = Duration::from_secs(1);
@@ -61,6 +62,22 @@ enum Command {
         #[arg(long)]
         again: bool,
     },
+    /// What the agent that runs on this host is doing: next runs, last results, spool, connection
+    Status {
+        #[command(flatten)]
+        config: ConfigArg,
+        /// Print one JSON object instead of text
+        #[arg(long)]
+        json: bool,
+    },
+    /// Would the agent work here: settings, rights, DNS, clock, collector, spool; with a remedy for each finding
+    Check {
+        #[command(flatten)]
+        config: ConfigArg,
+        /// Print one JSON list instead of text
+        #[arg(long)]
+        json: bool,
+    },
     /// Check a settings file and tell every mistake with its line
     Validate(ConfigArg),
     /// Probe a target once and tell what came of it
@@ -83,6 +100,15 @@ enum Command {
     /// Energy: what can be measured here, and how figures come about
     #[command(subcommand)]
     Energy(EnergyCommand),
+    /// The records on disk that the collector does not have yet
+    #[command(subcommand)]
+    Spool(SpoolCommand),
+    /// Write man pages and shell completions, for packages
+    #[command(hide = true)]
+    Generate {
+        /// Where they go
+        dir: PathBuf,
+    },
 }
 
 #[derive(Args)]
@@ -111,6 +137,8 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Probe(args) => return trace::main(&args),
         Command::Patch(PatchCommand::Scan { root, json }) => return patch::command(&root, json),
         Command::Energy(command) => return command.run(),
+        Command::Check { config, json } => return check::command(&config.config, json),
+        Command::Spool(command) => return command.run(),
         Command::Validate(arg) => Config::load(&arg.config).map_err(Into::into).and_then(|config| {
             say(&format!(
                 "{} is good: collector {}, state in {}",
@@ -125,6 +153,12 @@ pub fn run(cli: Cli) -> ExitCode {
                 heartbeat::report(dir, &name, verdict, &text, WallClock::System.now())
                     .with_context(|| format!("cannot report {name:?} in {}", dir.display()))
             })
+        }
+        Command::Generate { dir } => {
+            manual::generate(&dir).with_context(|| format!("cannot write below {}", dir.display()))
+        }
+        Command::Status { config, json } => {
+            Config::load(&config.config).map_err(Into::into).and_then(|config| status::command(&config.state_dir, json))
         }
         Command::Enroll { config, token, token_file, again } => enrol_host(&config, token, token_file, again),
         Command::Run(arg) => run_agent(&arg),
@@ -175,7 +209,7 @@ fn enrol_host(arg: &ConfigArg, token: Option<String>, token_file: Option<PathBuf
 
 fn run_agent(arg: &ConfigArg) -> anyhow::Result<()> {
     let config = Config::load(&arg.config)?;
-    log_to_stderr();
+    start_log();
     // One thread is enough for a thousand checks a minute, and costs a host the least.
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
@@ -205,12 +239,21 @@ async fn wait_for_signal() {
     }
 }
 
-fn log_to_stderr() {
+/// Under systemd the journal gets fields (`CHECK=`, `VERSION=`, …) beside the message; a person gets lines, a log collector
+/// that asks for it gets JSON.
+fn start_log() {
     use tracing_subscriber::EnvFilter;
+    use tracing_subscriber::layer::SubscriberExt as _;
+    use tracing_subscriber::util::SubscriberInitExt as _;
     let filter = EnvFilter::try_from_env("PEIL_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let as_json = std::env::var_os("PEIL_LOG_JSON").is_some();
+    let journal = std::env::var_os("JOURNAL_STREAM").filter(|_| !as_json).and_then(|_| tracing_journald::layer().ok());
+    if let Some(journal) = journal {
+        let journal = journal.with_field_prefix(None).with_syslog_identifier("peil-agent".to_owned());
+        return tracing_subscriber::registry().with(filter).with(journal).init();
+    }
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
-    // A person gets lines, a log collector gets JSON.
-    if std::env::var_os("PEIL_LOG_JSON").is_some() {
+    if as_json {
         log.json().init();
     } else {
         log.with_ansi(std::io::stderr().is_terminal()).init();

@@ -4,7 +4,7 @@
 //! Here stands what only this host can decide: where the collector is, where state lives, and what a
 //! pushed plan may ask of this host (`[policy]`).
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use peil_proto::plan::{CheckDef, CheckKind};
@@ -14,6 +14,7 @@ use peil_proto::units::Millis;
 
 use crate::energy;
 use crate::probe::{AddressPolicy, Local, ProbeContext};
+use crate::runner::Confirm;
 use crate::spool::Limits;
 
 /// Where the settings are looked for when `--config` does not say.
@@ -32,12 +33,34 @@ pub struct Config {
     pub grace: Millis,
     /// Bounds of the spool.
     pub spool: Limits,
+    /// Unacked records older than this are dropped, and a gap says so.
+    pub spool_age_max: Millis,
     /// Patch level.
     pub patch: Patch,
     /// Energy.
     pub energy: energy::Settings,
     /// What a pushed plan may ask for.
     pub policy: Policy,
+    /// How this host probes.
+    pub probing: Probing,
+}
+
+/// How this host probes, whatever is pushed.
+#[derive(Debug, Clone)]
+pub struct Probing {
+    /// How first failures are looked at again.
+    pub confirm: Confirm,
+    /// Targets that tell whether this host's own network is up.
+    pub references: Vec<SocketAddr>,
+    /// Names of checks that run at every tick, however busy the agent is.
+    pub always: Vec<String>,
+}
+
+impl Default for Probing {
+    fn default() -> Self {
+        let confirm = Confirm { attempts: 2, every: Millis::from_secs(5) };
+        Self { confirm, references: Vec::new(), always: Vec::new() }
+    }
 }
 
 /// How the patch level is read.
@@ -149,7 +172,7 @@ impl Config {
         let state_dir = root.str_or("state_dir", "/var/lib/peil-agent");
         let batch_every = Millis::from_secs(root.int_or("batch_s", 1..=60, 10));
         let grace = Millis::from_secs(root.int_or("grace_s", 1..=60, 5));
-        let spool = root.table("spool").map_or_else(Limits::default, read_spool);
+        let (spool, spool_age_max) = read_spool(root.table("spool"));
         let patch = read_patch(root.table("patch"));
         let energy = match root.table("energy") {
             Some(mut fields) => {
@@ -161,6 +184,7 @@ impl Config {
         };
         let mut policy = read_policy(root.table("policy"));
         policy.local.reports_dir = PathBuf::from(&state_dir).join("reports");
+        let probing = read_probing(root.table("probing"));
         root.finish();
         let config = Self {
             collector: collector.unwrap_or_default(),
@@ -168,25 +192,26 @@ impl Config {
             batch_every,
             grace,
             spool,
+            spool_age_max,
             patch,
             energy,
             policy,
+            probing,
         };
         mistakes.into_result(config)
     }
 }
 
-fn read_spool(mut fields: Fields<'_>) -> Limits {
-    let standard = Limits::default();
+fn read_spool(fields: Option<Fields<'_>>) -> (Limits, Millis) {
+    let standard = Limits::of_bytes(64 << 20);
+    let age_max = |days: i64| Millis(days * Millis::DAY.0);
+    let Some(mut fields) = fields else { return (standard, age_max(14)) };
     let mib = |bytes: u64| i64::try_from(bytes >> 20).unwrap_or(i64::MAX);
-    let limits = Limits {
-        bytes_max: fields.int_or("bytes_max_mib", 8..=1 << 20, mib(standard.bytes_max)).unsigned_abs() << 20,
-        keep_free_bytes: fields.int_or("keep_free_mib", 0..=1 << 20, mib(standard.keep_free_bytes)).unsigned_abs()
-            << 20,
-        ..standard
-    };
+    let bytes_max = fields.int_or("bytes_max_mib", 8..=1 << 20, mib(standard.bytes_max)).unsigned_abs() << 20;
+    let keep_free = fields.int_or("keep_free_mib", 0..=1 << 20, mib(standard.keep_free_bytes)).unsigned_abs() << 20;
+    let days = fields.int_or("age_max_days", 1..=366, 14);
     fields.finish();
-    limits
+    (Limits { keep_free_bytes: keep_free, ..Limits::of_bytes(bytes_max) }, age_max(days))
 }
 
 fn read_patch(fields: Option<Fields<'_>>) -> Patch {
@@ -198,6 +223,28 @@ fn read_patch(fields: Option<Fields<'_>>) -> Patch {
         fields.finish();
     }
     patch
+}
+
+fn read_probing(fields: Option<Fields<'_>>) -> Probing {
+    let mut probing = Probing::default();
+    let Some(mut fields) = fields else { return probing };
+    let mistakes = fields.mistakes();
+    probing.confirm.attempts = u32::try_from(fields.int_or("confirm_attempts", 0..=10, 2)).unwrap_or(2);
+    probing.confirm.every = Millis::from_secs(fields.int_or("confirm_every_s", 1..=60, 5));
+    for item in fields.take("references").map(|node| node.into_list(mistakes)).unwrap_or_default() {
+        let Some(text) = item.as_str(mistakes) else { continue };
+        match text.parse() {
+            Ok(address) => probing.references.push(address),
+            Err(_) => item.refuse(
+                mistakes,
+                format_args!("is {text:?}; it must be an address with a port, such as \"192.0.2.1:53\": names are not looked up for this"),
+            ),
+        }
+    }
+    let always = fields.take("always").map(|node| node.into_list(mistakes)).unwrap_or_default();
+    probing.always = always.iter().filter_map(|item| item.as_str(mistakes).map(str::to_owned)).collect();
+    fields.finish();
+    probing
 }
 
 fn read_policy(fields: Option<Fields<'_>>) -> Policy {
@@ -259,6 +306,23 @@ mod tests {
         ] {
             assert!(refused.contains(part), "{part} is missing in: {refused}");
         }
+    }
+
+    #[test]
+    fn the_policy_caps_every_kind_and_hides_no_check_that_is_not_known_here() {
+        use peil_proto::ids::CheckNo;
+        use peil_proto::plan::Unknown;
+        let text = "collector = 'https://a:1'\n[policy]\nkinds = ['http', 'mount']\ninterval_min_s = 60\n";
+        let policy = Config::parse("agent.toml", text).expect("valid").policy;
+        let check =
+            |kind, interval_ms| CheckDef { no: CheckNo(1), name: "a".into(), interval_ms, timeout_ms: 500, kind };
+        for word in CheckKind::WORDS {
+            let kind = || CheckKind::from_options(word, "{}");
+            assert_eq!(policy.allows(&check(kind(), 60_000)), ["http", "mount"].contains(word), "{word}");
+            assert!(!policy.allows(&check(kind(), 59_999)), "{word} too often");
+        }
+        assert!(policy.allows(&check(CheckKind::Unknown(Unknown::default()), 60_000)), "its ticks tell why themselves");
+        assert_eq!(policy.local.reports_dir, Path::new("/var/lib/peil-agent/reports"));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use peil_collector::store::Store;
-use peil_collector::store::blocks::{BlockId, BlockLimit};
+use peil_collector::store::blocks::{BlockLimit, Through};
 use peil_proto::block;
 use peil_proto::ids::AgentId;
 
@@ -23,7 +23,7 @@ const CATCH_UP_MAX: Duration = Duration::from_secs(120);
 pub async fn judged(store: &Store) -> anyhow::Result<Duration> {
     let asked = Instant::now();
     let newest = store.block_stats().await?.newest;
-    while store.judged_through().await? < newest {
+    while !store.judged_through().await?.covers_all(&newest) {
         ensure!(asked.elapsed() < CATCH_UP_MAX, "judging did not catch up within {} s", CATCH_UP_MAX.as_secs());
         tokio::time::sleep(LOOK_EVERY).await;
     }
@@ -37,12 +37,14 @@ pub async fn judged(store: &Store) -> anyhow::Result<Duration> {
 /// The first difference.
 pub async fn every_acked_record_is_there_once(store: &Store, work: &[Done]) -> anyhow::Result<u64> {
     let mut through: BTreeMap<AgentId, u64> = BTreeMap::new();
-    let mut cursor = BlockId(0);
+    let mut cursor = Through::NOTHING;
     loop {
-        let page = store.blocks_after(cursor, BlockLimit::default()).await?;
-        let Some(last) = page.last() else { break };
-        cursor = last.id;
+        let page = store.blocks_after(cursor.clone(), BlockLimit::default()).await?;
+        if page.is_empty() {
+            break;
+        }
         for stored in &page {
+            cursor.pass(stored.id);
             let (first, records) = block::header(&stored.bytes)?;
             let seen = through.entry(stored.agent).or_default();
             let begins = first.0 + u64::from(stored.skip);

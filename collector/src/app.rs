@@ -22,12 +22,14 @@ use tracing::{info, warn};
 use crate::access::{Access, AccessStore, PasswordCost, Role, first_run_password};
 use crate::alert::Sender;
 use crate::config::Config;
+use crate::identity::Identity;
 use crate::ingest::TelemetryService;
 use crate::ingest::enrolment::EnrolmentService;
 use crate::job::Pipeline;
 use crate::job::deliver::Deliver;
 use crate::job::judge::Judge;
 use crate::job::keep::Keep;
+use crate::job::lead::Lead;
 use crate::job::measure::Measure;
 use crate::job::raise::Raise;
 use crate::pki::Authority;
@@ -78,8 +80,16 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     std::fs::create_dir_all(&config.data_dir)
         .with_context(|| format!("cannot make the data directory {}", config.data_dir.display()))?;
-    let store = Store::open(&config.data_dir)?;
+    let identity = Identity::open(&config.data_dir)?;
+    let store = Store::connect(&config.store)?;
     let authority = Arc::new(Authority::open_or_create(&config.data_dir.join("pki"), AUTHORITY, clock.now())?);
+    let ours = authority.fingerprint().to_string();
+    let settled = store.settle("authority", ours.clone()).await?;
+    anyhow::ensure!(
+        settled == ours,
+        "the agents of this database trust the authority {settled}, and {} holds {ours}: copy ca.key and ca.pem of the collector that was first to it",
+        config.data_dir.join("pki").display()
+    );
     let certificate = LiveCertificate::new(authority.server_certificate(&config.listen.names, clock.now())?)?;
     let access = Access::new(AccessStore::Store(store.clone()), clock.clone(), PasswordCost::STANDARD)?;
     first_password(&access).await?;
@@ -92,8 +102,10 @@ pub async fn run(
     let presence = Presence::default();
     let admission = Admission::default();
 
+    let (lead, leading) =
+        Lead::start(store.clone(), identity.holder.clone(), identity.row(clock.now()), presence.clone()).await?;
     let checks = plans.borrow().by_number().into_iter().map(|(no, check)| (no, check.def)).collect();
-    let judge = Judge::start(store.clone(), clock.clone(), checks, config.patch.term).await?;
+    let judge = Judge::start(store.clone(), clock.clone(), checks, config.patch.term, leading.clone()).await?;
     let pipeline = Pipeline {
         judge,
         measure: Measure {
@@ -104,11 +116,13 @@ pub async fn run(
             presence: presence.clone(),
             agents: config.agents,
             patch: config.patch,
+            leading: leading.clone(),
             listening_since: clock.now(),
         },
         raise: Raise {
             store: store.clone(),
             channels: config.channels.iter().map(|channel| channel.name.clone()).collect(),
+            leading: leading.clone(),
         },
         publish,
         committed: committed.clone(),
@@ -120,6 +134,7 @@ pub async fn run(
         clock: clock.clone(),
         public_url: config.listen.public_url.clone(),
         raised,
+        leading,
     };
     let keep = Keep {
         store: store.clone(),
@@ -140,6 +155,7 @@ pub async fn run(
     jobs.spawn(pipeline.run(ending.clone()));
     jobs.spawn(deliver.run(ending.clone()));
     jobs.spawn(keep.run(ending.clone()));
+    jobs.spawn(lead.run(ending.clone()));
     // A store that cannot be judged now is told by the pages and by `/readyz`; nobody is helped by closed ports.
     let mut first = latest.clone();
     let _ = tokio::time::timeout(GRACE, first.wait_for(|snapshot| snapshot.at.0 > 0)).await;

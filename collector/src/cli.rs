@@ -283,7 +283,7 @@ fn open(config: &Path) -> anyhow::Result<(Config, Store)> {
         "{} does not exist; start the collector first",
         config.data_dir.display()
     );
-    let store = Store::open(&config.data_dir)?;
+    let store = Store::connect(&config.store)?;
     Ok((config, store))
 }
 

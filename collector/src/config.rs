@@ -18,6 +18,8 @@ use peil_proto::units::Millis;
 
 use crate::contract::expr::Expr;
 use crate::contract::terms::Terms;
+use crate::store::Place;
+use crate::store::place::Beside;
 
 /// Where the settings are looked for when `--config` does not say.
 pub const DEFAULT_PATH: &str = "/etc/peil/collector.toml";
@@ -27,8 +29,10 @@ const SERVICES_MAX: usize = 10_000;
 /// Valid settings.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Store, authority and certificates live here.
+    /// Authority and certificates live here, and the store unless `store` says otherwise.
     pub data_dir: PathBuf,
+    /// Where everything is kept.
+    pub store: Place,
     /// Where it listens.
     pub listen: Listen,
     /// Rules for agents.
@@ -145,7 +149,8 @@ impl Config {
     pub fn parse(name: &str, text: &str) -> Result<Self, Refused> {
         let mistakes = Mistakes::new(name);
         let mut root = Document::toml(text, &mistakes).fields(&mistakes);
-        let data_dir = root.str_or("data_dir", "/var/lib/peil-collector").into();
+        let data_dir: PathBuf = root.str_or("data_dir", "/var/lib/peil-collector").into();
+        let store = read_store(&mut root, &data_dir);
         let listen = read_listen(root.table("listen"));
         let agents = read_agents(root.table("agents"));
         let patch = read_patch(root.table("patch"));
@@ -154,8 +159,28 @@ impl Config {
         let services = tables::read_services(root.tables("service"), &contracts, &checks);
         let channels = tables::read_channels(root.tables("channel"));
         root.finish();
-        mistakes.into_result(Self { data_dir, listen, agents, patch, services, checks, channels })
+        mistakes.into_result(Self { data_dir, store, listen, agents, patch, services, checks, channels })
     }
+}
+
+/// The line that chooses the engine, and what belongs to a server besides its URL.
+fn read_store(root: &mut Fields<'_>, data_dir: &Path) -> Place {
+    let mistakes = root.mistakes();
+    let url = root.take_some("store");
+    let beside = Beside {
+        password_file: root.str("store_password_file").map(PathBuf::from),
+        ca_file: root.str("store_ca_file").map(PathBuf::from),
+        accepts: root.strings("store_accepts").into_iter().collect(),
+    };
+    let parsed = url.as_ref().and_then(|node| {
+        let url = node.as_str(mistakes)?;
+        let place = Place::parse(url, beside);
+        if let Err(cause) = &place {
+            node.refuse(mistakes, format_args!("{cause}"));
+        }
+        place.ok()
+    });
+    parsed.unwrap_or_else(|| Place::Directory(data_dir.to_owned()))
 }
 
 fn read_listen(fields: Option<Fields<'_>>) -> Listen {

@@ -6,6 +6,7 @@
 //! | [`measure`] | live state, agents, clock | the snapshot | after `judge`, every second, in a quarter of the time at most |
 //! | [`raise`] | snapshot, open alerts | alerts and their outbox rows | after `measure` |
 //! | [`deliver`] | the outbox | receipts, next attempts | after `raise`, every second |
+//! | [`lead`] | leases, connections | which duties are this collector's, who is connected here | every five seconds, every second |
 //! | [`keep`] | agents, sessions, certificates | revocations in force, expired sessions gone | every five seconds |
 //!
 //! The first three run in this order in one task, because each reads what the one before wrote; delivery has
@@ -15,6 +16,7 @@
 pub mod deliver;
 pub mod judge;
 pub mod keep;
+pub mod lead;
 pub mod measure;
 pub mod raise;
 #[cfg(test)]

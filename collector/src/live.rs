@@ -18,7 +18,8 @@ use peil_proto::convert;
 use peil_proto::ids::{AgentId, CheckNo};
 use peil_proto::plan::CheckDef;
 use peil_proto::record::{EnergyReading, HostFacts, PatchReport, ProbeDetail, Record, Vitals};
-use peil_proto::sample::{Sample, State};
+use peil_proto::sample::{Phases, Sample, State};
+use peil_proto::summary::Summary;
 use peil_proto::time::UtcTime;
 use peil_proto::units::Millis;
 
@@ -161,6 +162,15 @@ impl Live {
         }
     }
 
+    /// The ticks that a full spool folded together count as the samples they were.
+    fn summary(&mut self, agent: AgentId, summary: &Summary, changes: &mut Changes) {
+        for scheduled_at in summary.ticks() {
+            let (delay, phases) = (Millis::ZERO, Phases::default());
+            let sample = Sample { check: summary.check, scheduled_at, delay, outcome: summary.outcome(), phases };
+            self.sample(agent, &sample, changes);
+        }
+    }
+
     fn record(&mut self, agent: AgentId, record: Record, pass: Pass, changes: &mut Changes) {
         match record {
             Record::Sample(sample) => self.sample(agent, &sample, changes),
@@ -170,6 +180,7 @@ impl Live {
                 }
             }
             Record::Gap(_) => {}
+            Record::Summary(summary) => self.summary(agent, &summary, changes),
             Record::Patch(report) => self.patch(agent, report, pass, changes),
             Record::Energy(reading) => self.energy(agent, reading, changes),
             Record::Facts(facts) => self.hosts.entry(agent).or_default().facts = Some(facts),
@@ -244,6 +255,17 @@ impl Live {
     /// What is known of a host.
     pub fn host(&self, agent: AgentId) -> Option<&Host> {
         self.hosts.get(&agent)
+    }
+}
+
+/// What a record says about its check: one state of a sample, as many as it has ticks of a summary.
+pub fn states(item: &Item) -> Vec<(CheckNo, UtcTime, State)> {
+    match convert::from_item(item) {
+        Ok(Some(Record::Sample(sample))) => vec![(sample.check, sample.scheduled_at, sample.outcome.state())],
+        Ok(Some(Record::Summary(summary))) => {
+            summary.ticks().map(|at| (summary.check, at, summary.outcome().state())).collect()
+        }
+        _ => Vec::new(),
     }
 }
 

@@ -9,24 +9,29 @@
 //! Promises:
 //!
 //! - When a writing method returns `Ok`, its effect has been synced to disk. When it returns an error,
-//!   nothing of it is there, except after [`StoreError::Closed`], where it may be either: ask again.
+//!   nothing of it is there, except after [`StoreError::Closed`] and [`StoreError::Uncertain`], where it may be either:
+//!   look, then ask again.
 //! - A caller that goes away while it waits changes nothing: the write happens or does not, whole.
 //! - Writes happen in the order in which they were queued. A read sees every write that was answered
 //!   before it began.
 //! - Time is always an argument.
 //!
-//! One thread owns the writing connection and puts what waits into one transaction
-//! (`sqlite/writer.rs`); reads run beside it on connections of their own.
+//! Threads own the writing connections and put what waits into one transaction
+//! (`writer.rs`); reads run beside it on connections of their own.
 //!
 //! Deliberately not here: retention and compaction of blocks, and caches. Whoever needs a value often
 //! keeps it.
 
 mod cells;
+mod db;
 mod error;
 mod migrate;
+mod postgres;
+mod readers;
 mod sqlite;
+mod writer;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub mod blocks;
 pub mod agents;
@@ -40,20 +45,25 @@ pub mod hosts;
 pub mod alerts;
 pub mod access;
 pub mod audit;
+pub mod leases;
+pub mod contacts;
+pub mod place;
 pub mod health;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 pub use error::{Cause, StoreError};
+pub use place::Place;
 
+use db::Connection;
 use error::Fault;
 use health::Counters;
-use rusqlite::Connection;
-use sqlite::readers::Readers;
-use sqlite::writer::Writer;
+use postgres::transact::Line;
+use readers::{Readers, Source};
+use writer::{Pen, Writer};
 
-/// The database of one collector: a directory that nothing else writes to.
+/// The database of one collector, in a directory, or of several, on a server.
 #[derive(Debug, Clone)]
 pub struct Store {
     inner: Arc<Inner>,
@@ -61,34 +71,60 @@ pub struct Store {
 
 #[derive(Debug)]
 struct Inner {
-    dir: PathBuf,
-    writer: Writer,
+    place: Place,
+    /// Stores blocks.
+    blocks: Arc<Writer>,
+    /// Writes everything else; the same one where the engine has one writer.
+    rest: Arc<Writer>,
     readers: Readers,
     counters: Arc<Counters>,
 }
 
 impl Store {
-    /// Opens the store in `dir`, making the directory and the tables where they are missing and bringing
-    /// an older schema up to date. Other processes may have it open (the command line making a token).
-    ///
-    /// Blocks for as long as a migration takes: call it before serving.
+    /// Opens the store in the directory `dir`, as [`Store::connect`] does.
     ///
     /// # Errors
-    /// [`StoreError::CreateDir`], [`StoreError::Open`], [`StoreError::NotDurable`],
-    /// [`StoreError::NewerSchema`], [`StoreError::Migrate`], [`StoreError::StartWriter`].
+    /// As [`Store::connect`].
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
-        let connection = sqlite::open_and_migrate(dir)?;
+        Self::connect(&Place::Directory(dir.to_owned()))
+    }
+
+    /// Opens the store, making the directory and the tables where they are missing and bringing
+    /// an older schema up to date. Other processes may have it open: the command line making a token, and on a server
+    /// other collectors.
+    ///
+    /// Blocks for as long as a migration takes, and for the way to a server: call it before serving, outside of async
+    /// code.
+    ///
+    /// # Errors
+    /// [`StoreError::CreateDir`], [`StoreError::Open`], [`StoreError::Connect`], [`StoreError::NotDurable`],
+    /// [`StoreError::WeakServer`], [`StoreError::NewerSchema`], [`StoreError::Migrate`], [`StoreError::StartWriter`].
+    pub fn connect(place: &Place) -> Result<Self, StoreError> {
         let counters = Arc::new(Counters::default());
-        let writer = Writer::start(connection, counters.clone())?;
-        let readers = Readers::new(dir);
-        Ok(Self { inner: Arc::new(Inner { dir: dir.to_owned(), writer, readers, counters }) })
+        let (blocks, rest, source) = match place {
+            Place::Directory(dir) => {
+                let pen = Pen::Sqlite(sqlite::open_and_migrate(dir)?);
+                let writer = Arc::new(Writer::start("store-writer", pen, counters.clone())?);
+                (writer.clone(), writer, Source::Sqlite(sqlite::database_file(dir)))
+            }
+            Place::Server(target) => {
+                let db = postgres::connect_and_migrate(target)?;
+                let line = |open| Pen::Postgres(Line::new(target.clone(), open));
+                let blocks = Writer::start("store-blocks", line(Some(db)), counters.clone())?;
+                let rest = Writer::start("store-writer", line(None), counters.clone())?;
+                (Arc::new(blocks), Arc::new(rest), Source::Postgres(target.clone()))
+            }
+        };
+        let readers = Readers::new(source);
+        Ok(Self { inner: Arc::new(Inner { place: place.clone(), blocks, rest, readers, counters }) })
     }
 
     /// Commits what is queued, waits for reads under way and closes the files. Methods called on another
     /// clone from now on answer [`StoreError::Closed`]; closing twice does no harm.
     pub async fn close(self) {
         self.inner.readers.close().await;
-        self.inner.writer.close().await;
+        self.inner.rest.close().await;
+        self.inner.blocks.close().await;
     }
 
     /// Whether the database answers now: what `/readyz` asks.
@@ -96,23 +132,24 @@ impl Store {
     /// # Errors
     /// [`StoreError::Read`] or [`StoreError::Closed`].
     pub async fn ready(&self) -> Result<(), StoreError> {
-        self.read("ask the database whether it is there", |db| Ok(db.query_row("SELECT 1", [], |_| Ok(()))?)).await
+        self.read("ask the database whether it is there", |db| Ok(db.query_row("SELECT 1", (), |_| Ok(()))?)).await
     }
 
-    /// Runs `work` in the next group; answers after its commit. An error undoes only this piece of work.
+    /// Runs `work` in the next group; answers after its commit. An error undoes only this piece of work. It may run
+    /// more than once before it is committed, when transactions meet on a server: it changes nothing but the database.
     async fn write<T: Send + 'static>(
         &self,
         what: &'static str,
-        work: impl FnOnce(&Connection) -> Result<T, Fault> + Send + 'static,
+        work: impl Fn(&Connection) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.inner.writer.apart(what, work).await
+        self.inner.rest.write(what, work).await
     }
 
     /// Runs `work` on a reading connection, in one transaction: it sees one moment.
     async fn read<T: Send + 'static>(
         &self,
         what: &'static str,
-        work: impl FnOnce(&Connection) -> Result<T, Fault> + Send + 'static,
+        work: impl Fn(&Connection) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, StoreError> {
         self.inner.readers.run(what, work).await
     }

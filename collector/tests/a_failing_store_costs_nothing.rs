@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 
 use peil_collector::job::judge::Judge;
+use peil_collector::job::lead::Lead;
+use peil_collector::presence::Presence;
 use peil_collector::store::Store;
 use peil_collector::store::agents::NewAgent;
 use peil_collector::store::blocks::NewBlock;
+use peil_collector::store::leases::{CollectorRow, Holder};
 use peil_proto::block;
 use peil_proto::convert;
 use peil_proto::ids::{AgentId, Epoch, Seq};
@@ -70,8 +73,12 @@ async fn a_page_whose_judgement_could_not_be_written_is_folded_once() {
     };
     store.register(new, "", HOUR, "test").await.expect("registered");
     let clock = WallClock::manual(HOUR.plus(Millis::HOUR));
-    let mut judge =
-        Judge::start(store.clone(), clock, BTreeMap::new(), Millis(14 * Millis::DAY.0)).await.expect("starts");
+    let holder = Holder { id: "only".into(), start: "1".into() };
+    let me =
+        CollectorRow { id: "only".into(), name: "here".into(), version: "0".into(), started_at: HOUR, seen_at: HOUR };
+    let (_lead, leading) = Lead::start(store.clone(), holder, me, Presence::default()).await.expect("leads");
+    let term = Millis(14 * Millis::DAY.0);
+    let mut judge = Judge::start(store.clone(), clock, BTreeMap::new(), term, leading).await.expect("starts");
     let database = rusqlite::Connection::open(dir.path().join("peil.db")).expect("opens");
 
     let (first, at) = reading(0);
@@ -97,5 +104,5 @@ async fn a_page_whose_judgement_could_not_be_written_is_folded_once() {
     assert_eq!(in_memory.values().map(|hour| hour.energy).collect::<Vec<_>>(), [Microjoules(200)]);
     let findings = store.open_findings().await.expect("read");
     assert_eq!(findings.iter().map(|row| row.installed.as_str()).collect::<Vec<_>>(), ["2"]);
-    assert_eq!(store.judged_through().await.expect("read").0, 4);
+    assert_eq!(store.judged_through().await.expect("read").blocks(), 4);
 }

@@ -29,6 +29,10 @@ impl Api {
         &self.base
     }
 
+    pub(crate) fn token(&self) -> &str {
+        &self.token
+    }
+
     /// The client, for requests with other credentials.
     pub fn client(&self) -> &Client {
         &self.client

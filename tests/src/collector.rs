@@ -29,28 +29,58 @@ impl Collector {
     /// # Errors
     /// When it does not start, with what it said.
     pub async fn start(settings: &str) -> anyhow::Result<Self> {
-        let directory = Directory::new("collector")?;
-        let (agents, web) = (Port::reserve()?, Port::reserve()?);
-        let head = format!(
-            "data_dir = {:?}\n[listen]\nagents = \"{}\"\nweb = \"{}\"\n",
-            directory.path().join("data"),
-            agents.address(),
-            web.address()
-        );
-        let config = directory.write("collector.toml", &format!("{head}{settings}"))?;
-        let base = format!("https://{}", web.address());
-        let nobody = Api::new(http::client(None)?, base.clone(), String::new());
-        let mut collector =
-            Self { directory, config, agents, web, process: None, password: String::new(), api: nobody };
+        Self::start_at("", settings).await
+    }
+
+    /// Starts the first collector of a store on a server; `head` are the lines of its settings that say where it is.
+    ///
+    /// # Errors
+    /// As [`Collector::start`].
+    pub async fn start_at(head: &str, settings: &str) -> anyhow::Result<Self> {
+        let mut collector = Self::prepare(head, settings)?;
         collector.run().await?;
         let out = collector.process.as_ref().map(Process::out).unwrap_or_default();
         let line =
             out.iter().find(|line| line.contains("with the password")).context("no password at the first run")?;
         collector.password = line.split_whitespace().last().unwrap_or_default().to_owned();
         let token = collector.command(&["api-token", "create", "--label", "test"])?.good()?;
-        let client = http::client(Some(&collector.authority()))?;
-        collector.api = Api::new(client, base, token.trim().to_owned());
+        collector.use_token(token.trim())?;
         Ok(collector)
+    }
+
+    /// Starts another collector on the same server, with the authority of the first one and settings of its own file.
+    ///
+    /// # Errors
+    /// As [`Collector::start`].
+    pub async fn join(first: &Self, head: &str, settings: &str) -> anyhow::Result<Self> {
+        let mut collector = Self::prepare(head, settings)?;
+        std::fs::create_dir_all(collector.pki())?;
+        for file in ["ca.pem", "ca.key"] {
+            std::fs::copy(first.pki().join(file), collector.pki().join(file)).context("the authority")?;
+        }
+        collector.run().await?;
+        collector.use_token(first.api.token())?;
+        Ok(collector)
+    }
+
+    fn prepare(head: &str, settings: &str) -> anyhow::Result<Self> {
+        let directory = Directory::new("collector")?;
+        let (agents, web) = (Port::reserve()?, Port::reserve()?);
+        let head = format!(
+            "data_dir = {:?}\n{head}\n[listen]\nagents = \"{}\"\nweb = \"{}\"\n",
+            directory.path().join("data"),
+            agents.address(),
+            web.address()
+        );
+        let config = directory.write("collector.toml", &format!("{head}{settings}"))?;
+        let nobody = Api::new(http::client(None)?, format!("https://{}", web.address()), String::new());
+        Ok(Self { directory, config, agents, web, process: None, password: String::new(), api: nobody })
+    }
+
+    fn use_token(&mut self, token: &str) -> anyhow::Result<()> {
+        let client = http::client(Some(&self.authority()))?;
+        self.api = Api::new(client, format!("https://{}", self.web.address()), token.to_owned());
+        Ok(())
     }
 
     async fn run(&mut self) -> anyhow::Result<()> {
@@ -116,6 +146,27 @@ impl Collector {
     /// The admin's password, shown at the first run.
     pub fn password(&self) -> &str {
         &self.password
+    }
+
+    /// Where agents connect.
+    pub fn address(&self) -> std::net::SocketAddr {
+        self.agents.address()
+    }
+
+    /// SIGSTOP: it stands still, and knows nothing of it.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn pause(&self) -> anyhow::Result<()> {
+        self.process.as_ref().context("the collector does not run")?.signal(rustix::process::Signal::STOP)
+    }
+
+    /// SIGCONT.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn resume(&self) -> anyhow::Result<()> {
+        self.process.as_ref().context("the collector does not run")?.signal(rustix::process::Signal::CONT)
     }
 
     /// `https://localhost:port` for agents.

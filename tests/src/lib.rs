@@ -24,12 +24,15 @@ mod target;
 mod receiver;
 mod alertmanager;
 mod fake_host;
+mod balancer;
+pub mod fleet;
 pub mod records;
 pub mod dice;
 
 pub use agent::{Agent, ONLY_CHECKS};
 pub use alertmanager::Alertmanager;
 pub use api::Api;
+pub use balancer::Balancer;
 pub use collector::Collector;
 pub use eventually::eventually;
 pub use fake_host::FakeHost;

@@ -72,6 +72,11 @@ impl Process {
         Ok(())
     }
 
+    /// Any signal.
+    pub(crate) fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        kill_process(Pid::from_child(&self.child), signal).with_context(|| format!("cannot signal {}", self.name))
+    }
+
     /// SIGTERM, and the program must end well.
     pub(crate) async fn stop(mut self) -> anyhow::Result<Vec<String>> {
         kill_process(Pid::from_child(&self.child), Signal::TERM)

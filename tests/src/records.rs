@@ -56,7 +56,7 @@ pub fn streams(database: &Path) -> anyhow::Result<Vec<Stream>> {
         let stream = Stream { agent, epoch, acked: number(2)?, counted: (number(3)?, number(4)?), records: Vec::new() };
         streams.insert((agent, epoch), stream);
     }
-    let mut ask = db.prepare("SELECT agent, epoch, first_seq, skip, bytes FROM block ORDER BY id")?;
+    let mut ask = db.prepare("SELECT agent, epoch, first_seq, skip, bytes FROM block ORDER BY no")?;
     let mut rows = ask.query([])?;
     while let Some(row) = rows.next()? {
         let key = (AgentId(row.get(0)?), row.get::<_, i64>(1)?.cast_unsigned());
@@ -167,7 +167,7 @@ mod tests {
 
     fn gap(from: i64, to: i64) -> Item {
         let reason = GapReason::AgentStopped;
-        let gap = Gap { from: UtcTime(from), to: UtcTime(to), reason, check: None, records_lost: 0 };
+        let gap = Gap::new(UtcTime(from), UtcTime(to), reason);
         convert::to_item(&convert::to_spool(&Record::Gap(gap))).unwrap()
     }
 

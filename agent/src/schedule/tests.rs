@@ -320,3 +320,21 @@ proptest! {
         prop_assert!(schedule.and_then(|schedule| schedule.next_wake()).is_some());
     }
 }
+
+#[test]
+fn f12_after_a_restart_and_a_clock_set_back_no_moment_gets_two_samples() {
+    let mut clocks = Clocks::start();
+    let mut schedule = Schedule::new(AGENT, &plan(&[60_000]), clocks.0);
+    let told = clocks.run(&mut schedule, 10 * 60_000);
+    let newest = told.last().expect("ticks").scheduled_at;
+    clocks.step(-5 * 60_000);
+    let mut restarted = Schedule::new(AGENT, &plan(&[60_000]), clocks.0);
+    restarted.resume(CheckNo(1), newest);
+    restarted.resume(CheckNo(2), newest);
+    let again = clocks.run(&mut restarted, 10 * 60_000);
+    assert!(again[0].scheduled_at > newest);
+    assert!(again.windows(2).all(|pair| pair[0].scheduled_at < pair[1].scheduled_at));
+    restarted.resume(CheckNo(1), newest);
+    let later = clocks.run(&mut restarted, 60_000);
+    assert!(later[0].scheduled_at > again[9].scheduled_at, "a schedule that runs knows better");
+}

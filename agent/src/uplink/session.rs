@@ -7,9 +7,10 @@
 //! When to send: at once when an urgent record is durable or a backlog waits, otherwise when the
 //! oldest unsent record has waited `batch_every`.
 //!
-//! A collector that has more of this spool than the spool ever held means that the state directory was put
-//! back from an older copy: its next records would bear numbers of others and pass for repetitions. Nothing is sent
-//! or released then, and a person is told; the records stay in the spool.
+//! A collector that has more of this spool than ever left it means that the state directory was put
+//! back from an older copy, or that a clone of this host sends under the same identity: further records would bear numbers of
+//! others and pass for repetitions. Nothing is released then; the spool takes a new epoch, and the next stream sends
+//! everything unreleased under it.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -36,6 +37,7 @@ use tonic::transport::Channel;
 use tracing::{info, warn};
 
 use crate::recorder::{Recorder, SpoolState};
+use crate::status::Board;
 
 #[cfg(test)]
 mod tests;
@@ -70,14 +72,14 @@ pub enum SessionError {
     /// The collector ended the stream.
     #[error("the collector ended the stream")]
     Ended,
-    /// The spool was put back from an older copy.
+    /// The spool was put back from an older copy, or is used twice.
     #[error(
-        "the collector has records of this spool through {acked}, the spool itself made {last}: the state directory was put back from an older copy; stop the agent, move its spool directory aside and start it again"
+        "the collector has records of this spool through {acked}, of which it sent {last} at most: the state directory was put back from an older copy, or another host uses this identity; the spool goes on under a new epoch"
     )]
     Rewound {
         /// The collector's mark.
         acked: Seq,
-        /// Newest record here.
+        /// Newest record that left.
         last: Seq,
     },
     /// The collector asked for a pause.
@@ -101,10 +103,14 @@ pub struct Uplink {
     pub state_dir: PathBuf,
     /// For the greeting.
     pub hostname: String,
+    /// Tells this run of the agent from any other, also of a clone.
+    pub run: u64,
     /// Patience of routine records.
     pub batch_every: Millis,
     /// Wall clock.
     pub clock: WallClock,
+    /// Where connections are told, for `peil-agent status`.
+    pub board: Board,
 }
 
 /// A batch on its way.
@@ -144,12 +150,13 @@ pub async fn run(uplink: &Uplink, channel: Channel, stop: &CancellationToken) ->
     let hello = Hello {
         protocol: PROTOCOL,
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
-        epoch: uplink.recorder.epoch.0,
+        epoch: current.epoch.0,
         acked: current.acked.0,
         last: current.durable.0,
         plan_version: uplink.plans.borrow().version,
         wall_ms: uplink.clock.now().0,
         hostname: uplink.hostname.clone(),
+        run: uplink.run,
     };
     let _ = say.send(AgentMessage { kind: Some(Say::Hello(hello)) }).await;
     let opened = timeout(GREETING_MAX, client.stream(ReceiverStream::new(outbox))).await;
@@ -163,15 +170,17 @@ pub async fn run(uplink: &Uplink, channel: Channel, stop: &CancellationToken) ->
             _ => return Err(SessionError::Ended),
         };
     let acked = Seq(welcome.acked);
-    if acked > current.durable {
-        return Err(SessionError::Rewound { acked, last: current.durable });
+    if acked > current.maybe_sent.max(current.acked) || welcome.renew_epoch {
+        uplink.recorder.renew_epoch().await;
+        return Err(SessionError::Rewound { acked, last: current.maybe_sent });
     }
     let clock_ahead_ms = uplink.clock.now().since(UtcTime(welcome.wall_ms));
+    uplink.board.connected(uplink.clock.now(), clock_ahead_ms.0);
     info!(%acked, last = %current.durable, %clock_ahead_ms, "connected to the collector");
-    uplink.recorder.release(acked).await;
+    uplink.recorder.collector_has(acked).await;
     let mut session = Session {
         uplink,
-        epoch: uplink.recorder.epoch,
+        epoch: current.epoch,
         say,
         // What was set aside here counts as handed over, though the collector's mark stands before it.
         sent: acked.max(current.acked),

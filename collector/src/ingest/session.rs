@@ -84,7 +84,16 @@ impl Talk<'_> {
             Err(error) => return self.pause(&error).await,
         };
         let wall_ms = self.service.clock.now().0;
-        self.say(Say::Welcome(Welcome { acked: acked.0, wall_ms, unacked_bytes_max: UNACKED_BYTES_MAX })).await?;
+        let renew_epoch = self.session.is_twin(hello.run);
+        if renew_epoch {
+            // Which of the two is the copy cannot be told from here; under an epoch each, neither loses a record.
+            warn!(agent = %self.agent, host = hello.hostname, "two hosts use the identity of this agent at once (a clone?): enrol one of them again with `peil-agent enroll --again`");
+        }
+        let unacked_bytes_max = UNACKED_BYTES_MAX;
+        self.say(Say::Welcome(Welcome { acked: acked.0, wall_ms, unacked_bytes_max, renew_epoch })).await?;
+        if renew_epoch {
+            return Err("a twin: it comes back under another epoch");
+        }
         let mut plans = self.service.plans.clone();
         let mut running = self.plan(&mut plans, &hello.hostname, hello.plan_version).await?;
         loop {
@@ -202,9 +211,9 @@ fn check(batch: &Batch, now: UtcTime) -> Result<(Block, UtcTime, UtcTime), Strin
     }
     let (mut from, mut to) = (UtcTime(i64::MAX), UtcTime(i64::MIN));
     for item in &block.items {
-        let at = moment(item).map_err(|error| error.to_string())?.unwrap_or(now);
-        from = from.min(at);
-        to = to.max(at);
+        let (first, last) = moments(item).map_err(|error| error.to_string())?.unwrap_or((now, now));
+        from = from.min(first);
+        to = to.max(last);
     }
     if to > now.plus(FUTURE_MAX) {
         return Err(format!("a record is dated {to}, more than a day ahead; set the clock of the host"));
@@ -212,20 +221,22 @@ fn check(batch: &Batch, now: UtcTime) -> Result<(Block, UtcTime, UtcTime), Strin
     Ok((block, from, to))
 }
 
-/// When a record is about; `None` for kinds of a newer agent.
-fn moment(item: &Item) -> Result<Option<UtcTime>, convert::Malformed> {
+/// The first and last moment a record is about; `None` for kinds of a newer agent.
+fn moments(item: &Item) -> Result<Option<(UtcTime, UtcTime)>, convert::Malformed> {
     if let Item::Sample(sample) = item {
-        return Ok(Some(sample.scheduled_at));
+        return Ok(Some((sample.scheduled_at, sample.scheduled_at)));
     }
-    Ok(convert::from_item(item)?.and_then(|record| match record {
-        Record::Sample(sample) => Some(sample.scheduled_at),
-        Record::Gap(gap) => Some(gap.to),
-        Record::Detail(detail) => Some(detail.scheduled_at),
-        Record::Patch(report) => Some(report.scanned_at),
-        Record::Energy(reading) => Some(reading.end),
-        Record::Vitals(vitals) => Some(vitals.at),
-        Record::Facts(_) => None,
-    }))
+    let at = match convert::from_item(item)? {
+        Some(Record::Summary(summary)) => return Ok(Some((summary.first, summary.last()))),
+        Some(Record::Sample(sample)) => sample.scheduled_at,
+        Some(Record::Gap(gap)) => gap.to,
+        Some(Record::Detail(detail)) => detail.scheduled_at,
+        Some(Record::Patch(report)) => report.scanned_at,
+        Some(Record::Energy(reading)) => reading.end,
+        Some(Record::Vitals(vitals)) => vitals.at,
+        Some(Record::Facts(_)) | None => return Ok(None),
+    };
+    Ok(Some((at, at)))
 }
 
 #[cfg(test)]

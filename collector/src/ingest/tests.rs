@@ -13,7 +13,7 @@ use peil_proto::wire::agent_message::Kind as Say;
 use peil_proto::wire::collector_message::Kind as Hear;
 use peil_proto::wire::telemetry_client::TelemetryClient;
 use peil_proto::wire::telemetry_server::TelemetryServer;
-use peil_proto::wire::{Ack, Batch, Hello, PlanResult};
+use peil_proto::wire::{Ack, Batch, Hello, PlanResult, Welcome};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 use tonic::Code;
@@ -112,10 +112,14 @@ impl Agent {
     }
 
     async fn greet(&mut self, plan_version: u64) -> u64 {
-        let hello = Hello { protocol: 1, epoch: EPOCH, plan_version, hostname: "host".into(), ..Hello::default() };
+        self.greet_as(0, plan_version).await.acked
+    }
+
+    async fn greet_as(&mut self, run: u64, plan_version: u64) -> Welcome {
+        let hello = Hello { protocol: 1, epoch: EPOCH, plan_version, hostname: "host".into(), run, ..Hello::default() };
         self.say(Say::Hello(hello)).await;
         match self.hear().await {
-            Hear::Welcome(welcome) => welcome.acked,
+            Hear::Welcome(welcome) => welcome,
             other => panic!("a welcome was due, not {other:?}"),
         }
     }
@@ -245,4 +249,20 @@ async fn whoever_does_not_greet_or_speaks_another_version_is_told_so() {
     let agent = stage.call().await.expect("a stream");
     agent.say(Say::Hello(Hello { protocol: 2, ..Hello::default() })).await;
     assert_eq!(agent.end().await, Code::FailedPrecondition);
+}
+
+#[tokio::test]
+async fn f29_two_hosts_with_one_identity_are_told_apart_and_each_is_asked_for_an_epoch_of_its_own() {
+    let stage = Stage::new().await;
+    let mut told = Vec::new();
+    // The original, its connection lost once, the clone, the original again, the clone again.
+    for run in [1, 1, 2, 1, 2] {
+        let mut host = stage.call().await.expect("a stream");
+        let welcome = host.greet_as(run, 0).await;
+        told.push(welcome.renew_epoch);
+        if welcome.renew_epoch {
+            assert_eq!(host.end().await, Code::Ok, "it comes back with its new epoch");
+        }
+    }
+    assert_eq!(told, [false, false, false, true, true]);
 }

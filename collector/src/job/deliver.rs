@@ -23,6 +23,7 @@ use tracing::{info, warn};
 
 use crate::alert::alertmanager::REFRESH_EVERY;
 use crate::alert::{AlertKind, Event, Message, Sender};
+use crate::job::lead::Leading;
 use crate::store::alerts::AlertRow;
 use crate::store::alerts::outbox::{Delivery, DeliveryId};
 use crate::store::{Store, StoreError};
@@ -46,6 +47,8 @@ pub struct Deliver {
     pub public_url: String,
     /// Wakes this job.
     pub raised: Arc<Notify>,
+    /// Whose duty alerts are.
+    pub leading: Leading,
 }
 
 impl Deliver {
@@ -56,7 +59,9 @@ impl Deliver {
         for sender in self.senders.values() {
             lanes.spawn(self.lane(sender.clone()).run(woken.clone(), stop.clone()));
         }
-        if let Err(cause) = self.abandon_strangers().await {
+        if self.leading.borrow().alerts()
+            && let Err(cause) = self.abandon_strangers().await
+        {
             warn!(cause = %crate::chain(&cause), "deliveries for channels that are gone could not be given up");
         }
         loop {
@@ -69,9 +74,9 @@ impl Deliver {
     }
 
     fn lane(&self, sender: Arc<Sender>) -> Lane {
-        let Self { store, clock, public_url, .. } = self;
-        let (store, clock, public_url) = (store.clone(), clock.clone(), public_url.clone());
-        Lane { store, clock, public_url, sender, unnoted: None }
+        let Self { store, clock, public_url, leading, .. } = self;
+        let (store, clock, public_url, leading) = (store.clone(), clock.clone(), public_url.clone(), leading.clone());
+        Lane { store, clock, public_url, sender, leading, unnoted: None }
     }
 
     /// Gives up what waits for channels that are not configured: nobody would ever send it.
@@ -97,6 +102,7 @@ struct Lane {
     clock: WallClock,
     public_url: String,
     sender: Arc<Sender>,
+    leading: Leading,
     /// Taken by the receiver, not noted in the store.
     unnoted: Option<DeliveryId>,
 }
@@ -112,6 +118,9 @@ impl Lane {
                 Ok(()) = woken.changed() => {}
                 _ = beat.tick() => {}
                 () = stop.cancelled() => return,
+            }
+            if !self.leading.borrow().alerts() {
+                continue;
             }
             let mut outcome = self.activate(&stop).await;
             if outcome.is_ok() && Instant::now() >= refresh_at {
@@ -132,7 +141,8 @@ impl Lane {
     async fn activate(&mut self, stop: &CancellationToken) -> Result<(), StoreError> {
         self.note().await?;
         for delivery in self.due().await? {
-            if stop.is_cancelled() || !self.deliver(&delivery).await? {
+            let is_ours = self.leading.borrow().alerts();
+            if stop.is_cancelled() || !is_ours || !self.deliver(&delivery).await? {
                 break;
             }
         }

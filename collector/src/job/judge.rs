@@ -5,8 +5,11 @@
 //! watermark is then judged as if it had just come, however old it is. The same is done when the clock was
 //! set back so far that memory no longer reaches back to the horizon.
 //!
-//! Folding moves memory, writing moves the store. A page whose write failed stays *pending*: nothing more
-//! is read or folded until it is written, so memory and store cannot drift and no page is folded twice.
+//! Folding moves memory, writing moves the store. Every collector folds every block; what follows from a lane is written
+//! by the one that holds it. What a page changed stays *pending*, lane by lane, until this collector has written it or
+//! another has (its watermark says so); when a write fails nothing more is read or folded, so no page is folded twice
+//! and what waits cannot grow. A lane that comes from another collector is written on only when memory has passed its
+//! watermark.
 //!
 //! A late sample marks its vantage, whose track is rebuilt from the blocks: at most once a minute, and at most a
 //! twentieth of the time, a bounded number of samples in memory at once ([`SAMPLES_AT_ONCE`]).
@@ -15,7 +18,7 @@ mod rows;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Instant;
 
 use peil_proto::block::{self, Item};
@@ -29,16 +32,20 @@ use peil_proto::units::Millis;
 use tracing::{error, info};
 
 use crate::contract::energy;
-use crate::live::{Changes, Live, Pass};
-use crate::store::blocks::{BlockId, BlockLimit, StoredBlock};
+use crate::job::lead::Leading;
+use crate::live::{self, Changes, Live, Pass};
+use crate::store::blocks::{BlockId, BlockLimit, Lane, StoredBlock, Through};
 use crate::store::energy::EnergyHourRow;
 use crate::store::judgement::Judgement;
+use crate::store::leases::{Duty, Held};
 use crate::store::{Store, StoreError};
 
 /// How far back live state reaches: two months and a day, so that this month and the one before are whole.
 const HORIZON: Millis = Millis(63 * Millis::DAY.0);
 /// When memory falls short of the horizon by more than this, because the clock was set back, it is filled again.
 const SHORTFALL_MAX: Millis = Millis::HOUR;
+/// The watermarks of other collectors are looked at this often while something waits for them.
+const LOOK_EVERY: Millis = Millis::SECOND;
 /// A rebuild for late samples happens at most this often.
 const REBUILD_EVERY: Millis = Millis::MINUTE;
 /// And takes at most one part in this of the time: figures go before.
@@ -55,9 +62,16 @@ pub struct Judge {
     patch_term: Millis,
     live: Live,
     /// Folded through here.
-    cursor: BlockId,
-    /// Folded and not written yet.
-    pending: Option<Changes>,
+    cursor: Through,
+    /// Folded, and not written by anybody as far as is known: by lane, the last block and what it and those before it
+    /// changed.
+    pending: BTreeMap<Lane, VecDeque<(BlockId, Changes)>>,
+    /// What may be written.
+    leading: Leading,
+    /// Lanes whose watermark was looked at under the epoch they are held.
+    settled: BTreeMap<Lane, i64>,
+    /// When the watermarks of other collectors are looked at next.
+    look_at: UtcTime,
     late: BTreeSet<(CheckNo, AgentId)>,
     /// Memory is complete from here on.
     horizon: UtcTime,
@@ -80,6 +94,7 @@ impl Judge {
         clock: WallClock,
         checks: BTreeMap<CheckNo, CheckDef>,
         patch_term: Millis,
+        leading: Leading,
     ) -> Result<Self, StoreError> {
         let now = clock.now();
         let mut judge = Self {
@@ -88,8 +103,11 @@ impl Judge {
             patch_term,
             live: Live::default(),
             checks,
-            cursor: BlockId::default(),
-            pending: None,
+            cursor: Through::default(),
+            pending: BTreeMap::new(),
+            leading,
+            settled: BTreeMap::new(),
+            look_at: now,
             late: BTreeSet::new(),
             horizon: now,
             rebuild: Rebuild { last: now, next: now.plus(REBUILD_EVERY) },
@@ -133,23 +151,27 @@ impl Judge {
     async fn refill(&mut self, now: UtcTime) -> Result<(), StoreError> {
         let horizon = now.plus(Millis(-HORIZON.0));
         let mut live = Live::new(self.checks.clone(), horizon);
-        for row in self.store.open_findings().await? {
+        let (judged, findings) = self.store.judged().await?;
+        for row in findings {
             let (agent, key, finding) = rows::finding(row);
             live.remember(agent, key, finding);
         }
-        let judged = self.store.judged_through().await?;
-        let (mut at, mut blocks, mut changes) = (BlockId::default(), 0_usize, Changes::default());
-        while at < judged {
-            let page = self.store.blocks_reaching(horizon, at, BlockLimit::default()).await?;
-            let Some(last) = page.last() else { break };
-            at = last.id;
-            for block in page.iter().filter(|block| block.id <= judged) {
+        let (mut at, mut blocks, mut changes) = (Through::default(), 0_usize, Changes::default());
+        while !at.covers_all(&judged) {
+            let page = self.store.blocks_reaching(horizon, at.clone(), BlockLimit::default()).await?;
+            if page.is_empty() {
+                break;
+            }
+            page.iter().for_each(|block| at.pass(block.id));
+            for block in page.iter().filter(|block| judged.covers(block.id)) {
                 blocks += 1;
                 absorb(&mut live, block, Pass::Again, &mut changes);
             }
         }
+        info!(blocks, through = judged.blocks(), "live state rebuilt from blocks");
         (self.live, self.horizon, self.cursor, self.late) = (live, horizon, judged, changes.late);
-        info!(blocks, through = judged.0, "live state rebuilt from blocks");
+        self.pending.clear();
+        self.settled.clear();
         Ok(())
     }
 
@@ -157,33 +179,98 @@ impl Judge {
     async fn judge_new(&mut self) -> Result<(), StoreError> {
         loop {
             self.write_pending().await?;
-            let page = self.store.blocks_after(self.cursor, BlockLimit::default()).await?;
-            let Some(last) = page.last() else { return Ok(()) };
-            let mut changes = Changes::default();
-            for block in &page {
-                absorb(&mut self.live, block, Pass::New, &mut changes);
+            let page = self.store.blocks_after(self.cursor.clone(), BlockLimit::default()).await?;
+            if page.is_empty() {
+                return Ok(());
             }
-            self.cursor = last.id;
-            self.late.append(&mut changes.late);
-            self.pending = Some(changes);
+            let mut by_lane: BTreeMap<Lane, (BlockId, Changes)> = BTreeMap::new();
+            for block in &page {
+                let (last, changes) = by_lane.entry(block.id.lane).or_default();
+                absorb(&mut self.live, block, Pass::New, changes);
+                self.cursor.pass(block.id);
+                *last = block.id;
+            }
+            for (lane, (last, mut changes)) in by_lane {
+                self.late.append(&mut changes.late);
+                self.pending.entry(lane).or_default().push_back((last, changes));
+            }
         }
     }
 
-    /// Writes what follows from the page folded last, with the watermark. Whole rows, so that a write that may have
-    /// happened can be repeated.
+    /// Writes what follows from the pages of the lanes this collector holds, with their watermarks. Whole rows, so that
+    /// a write that may have happened can be repeated.
     async fn write_pending(&mut self) -> Result<(), StoreError> {
-        let Some(changes) = &self.pending else { return Ok(()) };
-        let mut energy_hours = rows::energy_hours(&self.live, &changes.hours);
-        energy_hours.extend(self.forgotten_hours(&changes.forgotten_hours).await?);
-        let findings = changes.findings.iter().cloned();
+        let held = self.leading.borrow().held.clone();
+        self.settle(&held).await?;
+        let ours = self.ours(&held);
+        if ours.is_empty() {
+            return Ok(());
+        }
+        let (mut judgement, forgotten) = self.drawn_from(&ours);
+        judgement.energy_hours.extend(self.forgotten_hours(&forgotten).await?);
+        match self.store.commit_judgement(judgement, held).await {
+            Ok(()) => self.pending.retain(|lane, _| !ours.contains(lane)),
+            // Whoever has it now writes this, too; what is pending goes when its watermark says so.
+            Err(StoreError::LeaseLost { name }) => {
+                info!(lease = name, "a lane went to another collector");
+                self.settled.clear();
+            }
+            Err(other) => return Err(other),
+        }
+        Ok(())
+    }
+
+    /// Lanes of which something is pending that this collector may write.
+    fn ours(&self, held: &Held) -> Vec<Lane> {
+        let settled = |lane: &Lane| held.epoch(Duty::Lane(*lane)).is_some_and(|at| self.settled.get(lane) == Some(&at));
+        self.pending.keys().copied().filter(settled).collect()
+    }
+
+    /// What follows from the pages of these lanes, and the hours that memory does not have.
+    fn drawn_from(&self, lanes: &[Lane]) -> (Judgement, BTreeSet<(AgentId, UtcTime)>) {
+        let pages = || lanes.iter().filter_map(|lane| self.pending.get(lane)).flatten();
+        let hours: BTreeSet<_> = pages().flat_map(|(_, changes)| changes.hours.iter().copied()).collect();
+        let forgotten = pages().flat_map(|(_, changes)| changes.forgotten_hours.iter().copied()).collect();
+        let findings = pages().flat_map(|(_, changes)| changes.findings.iter().cloned());
         let judgement = Judgement {
-            through: self.cursor,
+            through: pages().map(|(last, _)| *last).collect(),
             findings: findings.map(|(agent, change)| rows::finding_row(agent, change, self.patch_term)).collect(),
-            energy_hours,
+            energy_hours: rows::energy_hours(&self.live, &hours),
             ..Judgement::default()
         };
-        self.store.commit_judgement(judgement).await?;
-        self.pending = None;
+        (judgement, forgotten)
+    }
+
+    /// Looks at the watermarks where others may have moved them: forgets what they have written, and takes up lanes
+    /// that came to this collector once memory has passed what was written before.
+    async fn settle(&mut self, held: &Held) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        let epoch = |lane: Lane| held.epoch(Duty::Lane(lane));
+        let came =
+            self.pending.keys().any(|lane| epoch(*lane).is_some_and(|epoch| self.settled.get(lane) != Some(&epoch)));
+        let others = self.pending.keys().any(|lane| epoch(*lane).is_none());
+        let is_time = now >= self.look_at || self.look_at.since(now) > LOOK_EVERY;
+        let must_look = came || (others && is_time);
+        if !must_look {
+            return Ok(());
+        }
+        self.look_at = now.plus(LOOK_EVERY);
+        let judged = self.store.judged_through().await?;
+        self.pending.retain(|_, pages| {
+            while pages.front().is_some_and(|(last, _)| judged.covers(*last)) {
+                pages.pop_front();
+            }
+            !pages.is_empty()
+        });
+        self.settled = self
+            .pending
+            .keys()
+            .filter(|lane| self.cursor.of(**lane) >= judged.of(**lane))
+            .filter_map(|lane| Some((*lane, epoch(*lane)?)))
+            .chain(
+                self.settled.iter().map(|(lane, epoch)| (*lane, *epoch)).filter(|(lane, at)| epoch(*lane) == Some(*at)),
+            )
+            .collect();
         Ok(())
     }
 
@@ -222,10 +309,10 @@ impl Judge {
             return Ok(());
         }
         self.each_item(self.horizon.min(now), |block, item| {
-            if let Item::Sample(sample) = item
-                && let Some(samples) = tracks.get_mut(&(sample.check, block.agent))
-            {
-                samples.push((sample.scheduled_at, sample.outcome.state()));
+            for (check, at, state) in live::states(item) {
+                if let Some(samples) = tracks.get_mut(&(check, block.agent)) {
+                    samples.push((at, state));
+                }
             }
         })
         .await?;
@@ -240,12 +327,14 @@ impl Judge {
     /// Every record folded so far of the blocks that reach `since`. Blocks that cannot be read are passed over:
     /// it was told when they were folded.
     async fn each_item(&self, since: UtcTime, mut visit: impl FnMut(&StoredBlock, &Item)) -> Result<(), StoreError> {
-        let mut at = BlockId::default();
-        while at < self.cursor {
-            let page = self.store.blocks_reaching(since, at, BlockLimit::default()).await?;
-            let Some(last) = page.last() else { break };
-            at = last.id;
-            for stored in page.iter().filter(|block| block.id <= self.cursor) {
+        let mut at = Through::default();
+        while !at.covers_all(&self.cursor) {
+            let page = self.store.blocks_reaching(since, at.clone(), BlockLimit::default()).await?;
+            if page.is_empty() {
+                break;
+            }
+            page.iter().for_each(|block| at.pass(block.id));
+            for stored in page.iter().filter(|block| self.cursor.covers(block.id)) {
                 let Ok(block) = block::decode(&stored.bytes) else { continue };
                 block.items.iter().skip(skipped(stored)).for_each(|item| visit(stored, item));
             }
@@ -256,7 +345,7 @@ impl Judge {
 
 fn absorb(live: &mut Live, block: &StoredBlock, pass: Pass, changes: &mut Changes) {
     if let Err(cause) = live.absorb(block.agent, &block.bytes, skipped(block), pass, changes) {
-        error!(block = block.id.0, agent = %block.agent, first = %block.first, %cause, "a stored block cannot be read; its time is unknown");
+        error!(block = %block.id, agent = %block.agent, first = %block.first, %cause, "a stored block cannot be read; its time is unknown");
     }
 }
 

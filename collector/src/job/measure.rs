@@ -22,6 +22,7 @@ use crate::contract::terms::Terms;
 use crate::contract::track::Track;
 use crate::contract::{self, Case, CheckEvidence, Evidence, ToDate};
 use crate::evaluate::output;
+use crate::job::lead::Leading;
 use crate::live::{Host, Live, Vantage};
 use crate::plans::Plans;
 use crate::presence::{Contact, Presence};
@@ -56,6 +57,8 @@ pub struct Measure {
     pub agents: Agents,
     /// The patch policy.
     pub patch: PatchPolicy,
+    /// Which collectors are here.
+    pub leading: Leading,
     /// When this collector began to listen: nobody was silent before that.
     pub listening_since: UtcTime,
 }
@@ -100,7 +103,7 @@ impl Measure {
         let now = self.clock.now();
         let agents = self.store.agents().await?;
         let totals = self.store.totals_by_agent().await?;
-        let contacts = self.presence.contacts();
+        let contacts = self.contacts().await?;
         let by_number = self.plans.borrow().by_number();
         let scene = Scene {
             now,
@@ -120,6 +123,18 @@ impl Measure {
             .collect();
         hosts.sort_by(|a: &HostView, b| a.host.cmp(&b.host).then(a.agent.cmp(&b.agent)));
         Ok(Snapshot { at: now, services, hosts, alerts: Vec::new() })
+    }
+
+    /// Who is connected, here or to another collector that is here.
+    async fn contacts(&self) -> Result<HashMap<AgentId, Contact>, StoreError> {
+        let mut contacts = self.presence.contacts();
+        if self.store.is_shared() {
+            let here = self.leading.borrow().here.clone();
+            for agent in self.store.connected_to(here).await? {
+                contacts.entry(agent).or_default().connected = true;
+            }
+        }
+        Ok(contacts)
     }
 
     /// Whether records are on their way: after a restart until agents had time to come back, and while the spool of an

@@ -9,6 +9,7 @@ use peil_proto::units::Millis;
 use tracing::{info, warn};
 
 use crate::alert::{Wanted, is_over, wanted};
+use crate::job::lead::Leading;
 use crate::snapshot::{AlertView, DeliveryView, Snapshot};
 use crate::store::alerts::outbox::{Delivery, Progress};
 use crate::store::alerts::{AlertChange, AlertRow, NewAlert};
@@ -25,22 +26,28 @@ pub struct Raise {
     pub store: Store,
     /// Names of the channels every alert goes to.
     pub channels: Vec<String>,
+    /// Whose duty alerts are.
+    pub leading: Leading,
 }
 
 impl Raise {
-    /// Brings alerts in line with the snapshot, and fills them into it. True when there is something to deliver.
+    /// Brings alerts in line with the snapshot, when that is this collector's duty, and fills them into it. True when there is something to deliver.
     ///
     /// # Errors
     /// When the store cannot be read or written; nothing is then half done.
     pub async fn activate(&self, snapshot: &mut Snapshot) -> Result<bool, StoreError> {
         let open: BTreeMap<String, AlertRow> =
             self.store.alerts_open().await?.into_iter().map(|row| (row.key.clone(), row)).collect();
-        let wanted = wanted(snapshot);
-        let changes = changes(&open, wanted, snapshot);
-        let raised = changes.iter().any(|change| !matches!(change, AlertChange::Update { .. }));
+        let led = self.leading.borrow().clone();
+        let changes = if led.alerts() { changes(&open, wanted(snapshot), snapshot) } else { Vec::new() };
+        let mut raised = changes.iter().any(|change| !matches!(change, AlertChange::Update { .. }));
         if !changes.is_empty() {
-            tell(&changes);
-            self.store.apply_alerts(changes, self.channels.clone()).await?;
+            match self.store.apply_alerts(changes.clone(), self.channels.clone(), led.held.clone()).await {
+                Ok(_) => tell(&changes),
+                // Another collector raises them now.
+                Err(StoreError::LeaseLost { .. }) => raised = false,
+                Err(other) => return Err(other),
+            }
         }
         let mut rows = self.store.alerts_open().await?;
         let recent = self.store.alerts_recent(snapshot.at.plus(Millis(-RECENT.0)), SHOWN_MAX).await?;

@@ -13,9 +13,12 @@ use peil_proto::time::{UtcTime, WallClock};
 use peil_proto::units::{Microjoules, Millis};
 use tempfile::TempDir;
 
+use crate::job::lead::{Lead, Leading};
+use crate::presence::Presence;
 use crate::store::Store;
 use crate::store::agents::NewAgent;
 use crate::store::blocks::{Appended, NewBlock};
+use crate::store::leases::{CollectorRow, Holder};
 
 /// 2026-04-15T12:00:00+02:00, a Wednesday.
 pub(super) const NOON: UtcTime = UtcTime(1_776_247_200_000);
@@ -37,15 +40,38 @@ pub(super) fn checks() -> BTreeMap<CheckNo, CheckDef> {
 pub(super) struct Trial {
     pub(super) store: Store,
     pub(super) clock: WallClock,
+    /// A collector that holds everything.
+    pub(super) leading: Leading,
     dir: TempDir,
     next: BTreeMap<(AgentId, u64), u64>,
 }
 
+/// The only collector there is.
+async fn lead(store: &Store) -> Leading {
+    collector(store, "only").await.1
+}
+
+/// One of several collectors.
+pub(super) async fn collector(store: &Store, id: &str) -> (Lead, Leading) {
+    let holder = Holder { id: id.into(), start: "1".into() };
+    let me = CollectorRow { id: id.into(), name: "here".into(), version: "0".into(), started_at: NOON, seen_at: NOON };
+    Lead::start(store.clone(), holder, me, Presence::default()).await.expect("leads")
+}
+
 impl Trial {
-    /// At [`NOON`], with agents 1 and 2.
+    /// At [`NOON`], with agents 1 and 2, in a directory.
     pub(super) async fn new() -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let store = Store::open(dir.path()).expect("opens");
+        Self::with(store, dir).await
+    }
+
+    /// The same on a server.
+    pub(super) async fn on_server() -> Self {
+        Self::with(crate::store::tests::fresh_on_server(), tempfile::tempdir().expect("a directory")).await
+    }
+
+    async fn with(store: Store, dir: TempDir) -> Self {
         for no in [1, 2] {
             let new = NewAgent {
                 agent: agent(no),
@@ -55,7 +81,8 @@ impl Trial {
             };
             store.register(new, "", NOON.plus(Millis(-Millis::DAY.0)), "test").await.expect("registered");
         }
-        Self { store, clock: WallClock::manual(NOON), dir, next: BTreeMap::new() }
+        let leading = lead(&store).await;
+        Self { store, clock: WallClock::manual(NOON), leading, dir, next: BTreeMap::new() }
     }
 
     /// Where the store is, for a second one that opens it as well.
@@ -116,6 +143,7 @@ fn moment(record: &Record) -> UtcTime {
         Record::Vitals(vitals) => vitals.at,
         Record::Detail(detail) => detail.scheduled_at,
         Record::Gap(gap) => gap.to,
+        Record::Summary(summary) => summary.last(),
         Record::Facts(_) => NOON,
     }
 }

@@ -4,8 +4,8 @@
 //! callers; here it is only kept.
 
 use peil_proto::time::UtcTime;
-use rusqlite::{OptionalExtension, Row};
 
+use super::db::{self, OptionalExtension, Row};
 use super::tokens::short;
 use super::{Store, StoreError, audit, cells};
 
@@ -66,7 +66,7 @@ impl Store {
         let name = name.to_owned();
         self.read("look up a user", move |db| {
             let mut ask = db.prepare_cached("SELECT name, password, role, changed_at FROM person WHERE name = ?1")?;
-            let user = ask.query_row([name], |row| {
+            let user = ask.query_row([&name], |row| {
                 Ok(UserRow {
                     name: row.get(0)?,
                     hash: row.get(1)?,
@@ -216,7 +216,7 @@ impl Store {
         self.read("list the API tokens", |db| {
             let mut ask =
                 db.prepare_cached(&format!("SELECT {API_TOKEN} FROM api_token ORDER BY created_at DESC, hash"))?;
-            let rows = ask.query_map([], api_token_row)?;
+            let rows = ask.query_map((), api_token_row)?;
             Ok(rows.collect::<Result<_, _>>()?)
         })
         .await
@@ -253,7 +253,7 @@ impl Store {
     }
 }
 
-fn api_token_row(row: &Row<'_>) -> rusqlite::Result<ApiTokenRow> {
+fn api_token_row(row: &Row<'_>) -> db::Result<ApiTokenRow> {
     Ok(ApiTokenRow {
         hash: row.get(0)?,
         label: row.get(1)?,

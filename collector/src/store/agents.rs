@@ -6,10 +6,10 @@
 
 use peil_proto::ids::AgentId;
 use peil_proto::time::UtcTime;
-use rusqlite::{Connection, OptionalExtension};
 
+use super::db::{self, Connection, Engine, OptionalExtension};
 use super::error::Fault;
-use super::{Store, StoreError, audit, cells};
+use super::{Store, StoreError, audit, blocks, cells};
 
 /// An agent to be admitted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,7 +70,7 @@ impl Store {
                    (SELECT MAX(s.last_at) FROM agent_stream s WHERE s.agent = a.agent), a.cert_serial, a.cert_not_after
                  FROM agent a ORDER BY a.hostname, a.agent",
             )?;
-            let rows = ask.query_map([], |row| {
+            let rows = ask.query_map((), |row| {
                 Ok(AgentRow {
                     agent: cells::agent(row, 0)?,
                     hostname: row.get(1)?,
@@ -97,7 +97,7 @@ impl Store {
             let mut touch = db.prepare_cached(
                 "UPDATE agent SET last_contact = ?2 WHERE agent = ?1 AND COALESCE(last_contact, ?2) <= ?2",
             )?;
-            for (agent, at) in heard {
+            for (agent, at) in &heard {
                 touch.execute((agent.0, at.0))?;
             }
             Ok(())
@@ -113,6 +113,10 @@ impl Store {
     pub async fn revoke(&self, agent: AgentId, at: UtcTime, by: &str) -> Result<(), StoreError> {
         let by = by.to_owned();
         self.write("revoke an agent", move |db| {
+            // On a server another collector may be storing a block of this agent just now.
+            if db.engine() == Engine::Postgres {
+                blocks::postgres::lock_lane(db, agent)?;
+            }
             if revoked_at(db, agent)?.is_some() {
                 return Ok(());
             }
@@ -134,7 +138,7 @@ impl Store {
             }
             let mut renew =
                 db.prepare_cached("UPDATE agent SET cert_serial = ?2, cert_not_after = ?3 WHERE agent = ?1")?;
-            renew.execute((agent.0, serial, not_after.0))?;
+            renew.execute((agent.0, &serial, not_after.0))?;
             Ok(())
         })
         .await
@@ -161,7 +165,7 @@ fn revoked_at(db: &Connection, agent: AgentId) -> Result<Option<UtcTime>, Fault>
 }
 
 /// Makes the row of a new agent, inside the caller's transaction.
-pub(super) fn insert(db: &Connection, agent: &NewAgent, group: &str, at: UtcTime) -> rusqlite::Result<()> {
+pub(super) fn insert(db: &Connection, agent: &NewAgent, group: &str, at: UtcTime) -> db::Result<()> {
     let mut insert = db.prepare_cached(
         "INSERT INTO agent (agent, hostname, host_group, enrolled_at, cert_serial, cert_not_after)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6)",

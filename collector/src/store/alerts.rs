@@ -7,9 +7,10 @@
 pub mod outbox;
 
 use peil_proto::time::UtcTime;
-use rusqlite::{Connection, OptionalExtension, Row};
 
 use self::outbox::Event;
+use super::db::{self, Connection, OptionalExtension, Row};
+use super::leases::{self, Duty, Held};
 use super::{Store, StoreError, cells};
 
 /// Number of an alert: rising, never reused.
@@ -93,12 +94,19 @@ const COLUMNS: &str =
     "a.id, a.alert_key, a.kind, a.severity, a.subject, a.summary, a.action, a.opened_at, a.resolved_at";
 
 impl Store {
-    /// Applies changes in their order, with a delivery to each of `channels` for every alert that opens.
+    /// Applies changes in their order, with a delivery to each of `channels` for every alert that opens. Only the
+    /// collector whose duty alerts are may.
     ///
     /// # Errors
-    /// As every write.
-    pub async fn apply_alerts(&self, changes: Vec<AlertChange>, channels: Vec<String>) -> Result<Applied, StoreError> {
+    /// [`StoreError::LeaseLost`] with nothing written, and as every write.
+    pub async fn apply_alerts(
+        &self,
+        changes: Vec<AlertChange>,
+        channels: Vec<String>,
+        held: Held,
+    ) -> Result<Applied, StoreError> {
         self.write("write alerts", move |db| {
+            leases::require(db, &held, [Duty::Alerts])?;
             let mut applied = Applied::default();
             for change in &changes {
                 match change {
@@ -126,7 +134,7 @@ impl Store {
             let mut ask = db.prepare_cached(&format!(
                 "SELECT {COLUMNS} FROM alert a WHERE a.resolved_at IS NULL ORDER BY a.opened_at DESC, a.id DESC"
             ))?;
-            let rows = ask.query_map([], alert_row)?;
+            let rows = ask.query_map((), alert_row)?;
             Ok(rows.collect::<Result<_, _>>()?)
         })
         .await
@@ -149,15 +157,17 @@ impl Store {
     }
 }
 
-fn open(db: &Connection, alert: &NewAlert, channels: &[String]) -> rusqlite::Result<Option<AlertId>> {
+fn open(db: &Connection, alert: &NewAlert, channels: &[String]) -> db::Result<Option<AlertId>> {
     if open_alert(db, &alert.key)?.is_some() {
         return Ok(None);
     }
+    let id = AlertId(next_number(db, "alert")?);
     let mut insert = db.prepare_cached(
-        "INSERT INTO alert (alert_key, kind, severity, subject, summary, action, opened_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        "INSERT INTO alert (id, alert_key, kind, severity, subject, summary, action, opened_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
     )?;
-    let id = AlertId(insert.insert((
+    insert.execute((
+        id.0,
         &alert.key,
         &alert.kind,
         &alert.severity,
@@ -165,14 +175,23 @@ fn open(db: &Connection, alert: &NewAlert, channels: &[String]) -> rusqlite::Res
         &alert.summary,
         &alert.action,
         alert.at.0,
-    ))?);
+    ))?;
     for channel in channels {
         outbox::put(db, id, &alert.key, channel, Event::Firing, alert.at)?;
     }
     Ok(Some(id))
 }
 
-fn resolve(db: &Connection, key: &str, at: UtcTime) -> rusqlite::Result<Option<AlertId>> {
+/// The next number of a kind: rising, never reused.
+fn next_number(db: &Connection, name: &str) -> db::Result<i64> {
+    let mut next = db.prepare_cached(
+        "INSERT INTO counter (name, last) VALUES (?1, 1)
+         ON CONFLICT (name) DO UPDATE SET last = counter.last + 1 RETURNING last",
+    )?;
+    next.query_row([name], |row| row.get(0))
+}
+
+fn resolve(db: &Connection, key: &str, at: UtcTime) -> db::Result<Option<AlertId>> {
     let Some(id) = open_alert(db, key)? else { return Ok(None) };
     db.prepare_cached("UPDATE alert SET resolved_at = ?2 WHERE id = ?1")?.execute((id.0, at.0))?;
     // Whoever was told that it began must be told that it ended, and nobody else.
@@ -185,12 +204,12 @@ fn resolve(db: &Connection, key: &str, at: UtcTime) -> rusqlite::Result<Option<A
     Ok(Some(id))
 }
 
-fn open_alert(db: &Connection, key: &str) -> rusqlite::Result<Option<AlertId>> {
+fn open_alert(db: &Connection, key: &str) -> db::Result<Option<AlertId>> {
     let mut ask = db.prepare_cached("SELECT id FROM alert WHERE alert_key = ?1 AND resolved_at IS NULL")?;
     ask.query_row([key], |row| Ok(AlertId(row.get(0)?))).optional()
 }
 
-fn alert_row(row: &Row<'_>) -> rusqlite::Result<AlertRow> {
+fn alert_row(row: &Row<'_>) -> db::Result<AlertRow> {
     Ok(AlertRow {
         id: AlertId(row.get(0)?),
         key: row.get(1)?,

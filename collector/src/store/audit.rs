@@ -16,8 +16,8 @@
 
 use peil_proto::time::UtcTime;
 use ring::digest::{Context, SHA256};
-use rusqlite::{Connection, OptionalExtension, Row};
 
+use super::db::{self, Connection, OptionalExtension, Row};
 use super::error::Fault;
 use super::{Store, StoreError, cells};
 
@@ -70,6 +70,9 @@ pub enum ChainFault {
     Changed,
 }
 
+/// Entries read at a time when the chain is checked.
+const PAGE: u32 = 4096;
+
 const COLUMNS: &str = "seq, at, who, what, detail, previous, hash";
 
 impl Store {
@@ -88,17 +91,21 @@ impl Store {
     /// [`StoreError::Read`].
     pub async fn audit_verify(&self) -> Result<AuditVerdict, StoreError> {
         self.read("check the audit log", |db| {
-            let mut ask = db.prepare_cached(&format!("SELECT {COLUMNS} FROM audit ORDER BY seq"))?;
-            let mut rows = ask.query([])?;
+            let mut ask =
+                db.prepare_cached(&format!("SELECT {COLUMNS} FROM audit WHERE seq > ?1 ORDER BY seq LIMIT {PAGE}"))?;
             let (mut entries, mut head) = (0_u64, [0; 32]);
-            while let Some(row) = rows.next()? {
-                let entry = entry_row(row)?;
-                if let Some(fault) = fault_of(&entry, entries, &head) {
-                    return Ok(AuditVerdict::Broken { seq: entry.seq, fault });
+            let mut read = i64::MIN;
+            loop {
+                let page: Vec<AuditEntry> = ask.query_map([read], entry_row)?.collect::<Result<_, _>>()?;
+                let Some(last) = page.last() else { return Ok(AuditVerdict::Whole { entries, head }) };
+                read = cells::bits(last.seq);
+                for entry in page {
+                    if let Some(fault) = fault_of(&entry, entries, &head) {
+                        return Ok(AuditVerdict::Broken { seq: entry.seq, fault });
+                    }
+                    (entries, head) = (entry.seq, entry.hash);
                 }
-                (entries, head) = (entry.seq, entry.hash);
             }
-            Ok(AuditVerdict::Whole { entries, head })
         })
         .await
     }
@@ -120,7 +127,7 @@ impl Store {
 /// Adds an entry inside the caller's transaction.
 pub(super) fn enter(db: &Connection, at: UtcTime, who: &str, what: &str, detail: &str) -> Result<(), Fault> {
     let mut last = db.prepare_cached("SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1")?;
-    let last = last.query_row([], |row| Ok((cells::number(row, 0)?, row.get(1)?))).optional()?;
+    let last = last.query_row((), |row| Ok((cells::number(row, 0)?, row.get(1)?))).optional()?;
     let (seq, previous) = last.unwrap_or((0, [0; 32]));
     let mut entry = AuditEntry {
         seq: seq.saturating_add(1),
@@ -173,7 +180,7 @@ fn hash_of(entry: &AuditEntry) -> [u8; 32] {
     hash
 }
 
-fn entry_row(row: &Row<'_>) -> rusqlite::Result<AuditEntry> {
+fn entry_row(row: &Row<'_>) -> db::Result<AuditEntry> {
     Ok(AuditEntry {
         seq: cells::number(row, 0)?,
         at: cells::time(row, 1)?,

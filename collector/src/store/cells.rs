@@ -8,9 +8,8 @@ use peil_proto::convert;
 use peil_proto::ids::AgentId;
 use peil_proto::record::{Boundary, FindingState, Method, Record};
 use peil_proto::time::UtcTime;
-use rusqlite::Row;
-use rusqlite::types::{FromSqlError, Type};
 
+use super::db::{self, Row};
 use super::error::{Fault, StoreError};
 
 /// The 64 bits as the database keeps them.
@@ -23,29 +22,26 @@ pub(super) fn unbits(value: i64) -> u64 {
     value.cast_unsigned()
 }
 
-pub(super) fn agent(row: &Row<'_>, column: usize) -> rusqlite::Result<AgentId> {
+pub(super) fn agent(row: &Row<'_>, column: usize) -> db::Result<AgentId> {
     Ok(AgentId(row.get(column)?))
 }
 
-pub(super) fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<UtcTime> {
+pub(super) fn time(row: &Row<'_>, column: usize) -> db::Result<UtcTime> {
     Ok(UtcTime(row.get(column)?))
 }
 
-pub(super) fn time_or_none(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<UtcTime>> {
-    Ok(row.get::<_, Option<i64>>(column)?.map(UtcTime))
+pub(super) fn time_or_none(row: &Row<'_>, column: usize) -> db::Result<Option<UtcTime>> {
+    Ok(row.get::<Option<i64>>(column)?.map(UtcTime))
 }
 
-pub(super) fn number(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+pub(super) fn number(row: &Row<'_>, column: usize) -> db::Result<u64> {
     Ok(unbits(row.get(column)?))
 }
 
 /// A word out of a closed list.
-pub(super) fn word<T>(row: &Row<'_>, column: usize, read: impl FnOnce(&str) -> Option<T>) -> rusqlite::Result<T> {
+pub(super) fn word<T>(row: &Row<'_>, column: usize, read: impl FnOnce(&str) -> Option<T>) -> db::Result<T> {
     let text = row.get_ref(column)?.as_str()?;
-    read(text).ok_or_else(|| {
-        let unknown = FromSqlError::Other(format!("unknown word {text:?}").into());
-        rusqlite::Error::FromSqlConversionFailure(column, Type::Text, unknown.into())
-    })
+    read(text).ok_or_else(|| db::Error::cell(format!("unknown word {text:?}")))
 }
 
 pub(super) fn method(word: &str) -> Option<Method> {

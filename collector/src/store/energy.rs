@@ -5,8 +5,8 @@ use peil_proto::ids::AgentId;
 use peil_proto::record::{Boundary, Method};
 use peil_proto::time::UtcTime;
 use peil_proto::units::{Microjoules, Millis};
-use rusqlite::{Connection, Row};
 
+use super::db::{self, Connection, Row};
 use super::{Store, StoreError, cells};
 
 /// The energy of one source in one UTC hour; `low ≤ energy ≤ high`.
@@ -56,7 +56,7 @@ impl Store {
 }
 
 /// Overwrites hours, inside the caller's transaction.
-pub(super) fn write(db: &Connection, hours: &[EnergyHourRow]) -> rusqlite::Result<()> {
+pub(super) fn write(db: &Connection, hours: &[EnergyHourRow]) -> db::Result<()> {
     let mut upsert = db.prepare_cached(
         "INSERT INTO energy_hour (agent, source, hour_ms, energy_uj, low_uj, high_uj, covered_ms, active_ms, method,
            boundary, covers)
@@ -84,7 +84,7 @@ pub(super) fn write(db: &Connection, hours: &[EnergyHourRow]) -> rusqlite::Resul
     Ok(())
 }
 
-fn hour_row(row: &Row<'_>) -> rusqlite::Result<EnergyHourRow> {
+fn hour_row(row: &Row<'_>) -> db::Result<EnergyHourRow> {
     Ok(EnergyHourRow {
         agent: cells::agent(row, 0)?,
         source: row.get(1)?,

@@ -10,12 +10,13 @@ use std::sync::Arc;
 
 use peil_proto::ids::{AgentId, Seq};
 use peil_proto::time::UtcTime;
-use rusqlite::ErrorCode;
+
+use super::db::{self, Meaning};
 
 /// What the database itself said. Clone-able, because one failed commit is the cause of many errors.
 #[derive(Debug, Clone)]
 pub struct Cause {
-    said: Arc<rusqlite::Error>,
+    said: Arc<db::Error>,
 }
 
 impl fmt::Display for Cause {
@@ -26,9 +27,15 @@ impl fmt::Display for Cause {
 
 impl std::error::Error for Cause {}
 
+impl From<db::Error> for Cause {
+    fn from(error: db::Error) -> Self {
+        Self { said: Arc::new(error) }
+    }
+}
+
 impl From<rusqlite::Error> for Cause {
     fn from(error: rusqlite::Error) -> Self {
-        Self { said: Arc::new(error) }
+        db::Error::from(error).into()
     }
 }
 
@@ -65,13 +72,34 @@ pub enum StoreError {
         /// What it must be.
         wanted: &'static str,
     },
+    /// The server cannot be reached, or refuses us.
+    #[error("cannot connect to the database {place}")]
+    Connect {
+        /// Which one, without its password.
+        place: String,
+        /// What was said, or why nothing was.
+        #[source]
+        source: Cause,
+    },
+    /// The server would lose acknowledged results in a crash.
+    #[error(
+        "the database server does not keep what it commits: {setting} is {found:?}, it must be {wanted:?}; set it on the server, or name \"{setting}={found}\" in store_accepts to take the risk"
+    )]
+    WeakServer {
+        /// Which setting.
+        setting: &'static str,
+        /// What it is.
+        found: String,
+        /// What it must be.
+        wanted: &'static str,
+    },
     /// A newer program has been here.
     #[error(
-        "the database {path} has schema {found}, this program knows up to {known}: start the newer peil-collector, or restore a back-up from before it"
+        "the database {place} has schema {found}, this program knows up to {known}: start the newer peil-collector, or restore a back-up from before it"
     )]
     NewerSchema {
-        /// Which file.
-        path: PathBuf,
+        /// Which one.
+        place: String,
         /// Its schema.
         found: u32,
         /// Ours.
@@ -131,6 +159,30 @@ pub enum StoreError {
         #[source]
         source: Cause,
     },
+    /// The database server was lost or could not be reached. Nothing was written; it works again once it is back.
+    #[error("cannot {what}: the database cannot be reached")]
+    Away {
+        /// What was to be done.
+        what: &'static str,
+        /// What the way to it said.
+        #[source]
+        source: Cause,
+    },
+    /// The server was lost while it committed: the effect is there or it is not. Look before asking again.
+    #[error("cannot tell whether it came to pass to {what}: the database was lost while it committed")]
+    Uncertain {
+        /// What was to be written.
+        what: &'static str,
+        /// What the way to it said.
+        #[source]
+        source: Cause,
+    },
+    /// Another collector does this now. Nothing was written.
+    #[error("the lease {name:?} went to another collector")]
+    LeaseLost {
+        /// Which lease.
+        name: String,
+    },
     /// Bytes in the database are not what this program wrote there.
     #[error("{what} in the database cannot be read back")]
     Damaged {
@@ -185,19 +237,23 @@ impl StoreError {
         )
     }
 
-    pub(super) fn reading(what: &'static str, error: rusqlite::Error) -> Self {
-        Self::Read { what, source: error.into() }
+    pub(super) fn reading(what: &'static str, error: db::Error) -> Self {
+        match error.meaning() {
+            Meaning::Lost => Self::Away { what, source: error.into() },
+            _ => Self::Read { what, source: error.into() },
+        }
     }
 
-    pub(super) fn writing(what: &'static str, error: rusqlite::Error) -> Self {
-        Self::caused(what, error.sqlite_error_code(), error.into())
+    pub(super) fn writing(what: &'static str, error: db::Error) -> Self {
+        Self::caused(what, error.into())
     }
 
-    fn caused(what: &'static str, code: Option<ErrorCode>, source: Cause) -> Self {
-        match code {
-            Some(ErrorCode::DiskFull) => Self::Full { what, source },
-            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy { what, source },
-            _ => Self::Write { what, source },
+    fn caused(what: &'static str, source: Cause) -> Self {
+        match source.said.meaning() {
+            Meaning::Full => Self::Full { what, source },
+            Meaning::Busy | Meaning::Conflict => Self::Busy { what, source },
+            Meaning::Lost => Self::Away { what, source },
+            Meaning::Taken | Meaning::Other => Self::Write { what, source },
         }
     }
 
@@ -205,7 +261,7 @@ impl StoreError {
     pub(super) fn struck(&self, what: &'static str) -> Self {
         match self {
             Self::Write { source, .. } | Self::Full { source, .. } | Self::Busy { source, .. } => {
-                Self::caused(what, source.said.sqlite_error_code(), source.clone())
+                Self::caused(what, source.clone())
             }
             other => other.clone(),
         }
@@ -215,13 +271,19 @@ impl StoreError {
 /// How a piece of work inside the store ends badly: the database failed, or the work refused.
 #[derive(Debug)]
 pub(super) enum Fault {
-    Sql(rusqlite::Error),
+    Sql(db::Error),
     Refused(StoreError),
+}
+
+impl From<db::Error> for Fault {
+    fn from(error: db::Error) -> Self {
+        Self::Sql(error)
+    }
 }
 
 impl From<rusqlite::Error> for Fault {
     fn from(error: rusqlite::Error) -> Self {
-        Self::Sql(error)
+        Self::Sql(error.into())
     }
 }
 

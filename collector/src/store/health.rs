@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use super::{Store, StoreError, sqlite};
+use super::{Place, Store, StoreError, sqlite, writer};
 
 /// Counters since the store was opened, and the last thing that happened.
 #[derive(Debug, Default)]
@@ -24,11 +24,11 @@ pub struct StoreHealth {
     pub ok: bool,
     /// Why it is not: the last commit's failure with its cause, or that it is closed.
     pub reason: Option<String>,
-    /// Size of the database file.
+    /// Size of the database file; 0 on a server.
     pub db_bytes: u64,
-    /// Size of the write-ahead log beside it.
+    /// Size of the write-ahead log beside it; 0 on a server.
     pub wal_bytes: u64,
-    /// Room left on the disk for the database; `None` when the system does not say.
+    /// Room left on the disk for the database; `None` when the system does not say, and on a server.
     pub free_bytes: Option<u64>,
     /// Pieces of work that wait for the writer.
     pub queue_depth: usize,
@@ -77,22 +77,30 @@ fn with_cause(error: &StoreError) -> String {
 }
 
 impl Store {
-    /// How the store is doing. Looks at the sizes of three files; does not touch the database.
+    /// How the store is doing. Looks at the sizes of files; does not touch the database.
     pub fn health(&self) -> StoreHealth {
         let counters = &self.inner.counters;
         let trouble = counters.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let reason = if self.inner.writer.is_stopped() { Some(StoreError::Closed.to_string()) } else { trouble };
+        let reason = if self.inner.blocks.is_stopped() || self.inner.rest.is_stopped() {
+            Some(StoreError::Closed.to_string())
+        } else {
+            trouble
+        };
         let size = |path: std::path::PathBuf| std::fs::metadata(path).map_or(0, |file| file.len());
+        let dir = match &self.inner.place {
+            Place::Directory(dir) => Some(dir),
+            Place::Server(_) => None,
+        };
         StoreHealth {
             ok: reason.is_none(),
             reason,
-            db_bytes: size(sqlite::database_file(&self.inner.dir)),
-            wal_bytes: size(sqlite::wal_file(&self.inner.dir)),
-            free_bytes: rustix::fs::statvfs(&self.inner.dir)
-                .ok()
+            db_bytes: dir.map_or(0, |dir| size(sqlite::database_file(dir))),
+            wal_bytes: dir.map_or(0, |dir| size(sqlite::wal_file(dir))),
+            free_bytes: dir
+                .and_then(|dir| rustix::fs::statvfs(dir).ok())
                 .map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize)),
-            queue_depth: self.inner.writer.depth(),
-            queue_limit: sqlite::writer::QUEUE,
+            queue_depth: self.inner.blocks.depth().max(self.inner.rest.depth()),
+            queue_limit: writer::QUEUE,
             commits: counters.commits.load(Ordering::Relaxed),
             failed_commits: counters.failed_commits.load(Ordering::Relaxed),
             blocks: counters.blocks.load(Ordering::Relaxed),

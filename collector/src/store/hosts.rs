@@ -10,8 +10,8 @@ use peil_proto::convert;
 use peil_proto::ids::AgentId;
 use peil_proto::record::{EnergyReading, HostFacts, PatchReport, Record, Vitals};
 use peil_proto::time::UtcTime;
-use rusqlite::Connection;
 
+use super::db::{self, Connection};
 use super::error::Fault;
 use super::{Store, StoreError, cells};
 
@@ -60,11 +60,11 @@ impl Store {
     pub async fn hosts(&self) -> Result<BTreeMap<AgentId, HostRow>, StoreError> {
         self.read("read what hosts told", |db| {
             let mut ask = db.prepare_cached("SELECT agent, at, record FROM host_report")?;
-            let mut rows = ask.query([])?;
+            let mut rows = ask.query(())?;
             let mut hosts = BTreeMap::<AgentId, HostRow>::new();
             while let Some(row) = rows.next()? {
-                let (agent, at) = (cells::agent(row, 0)?, cells::time(row, 1)?);
-                hosts.entry(agent).or_default().take(at, row.get_ref(2)?.as_blob().map_err(rusqlite::Error::from)?)?;
+                let (agent, at) = (cells::agent(&row, 0)?, cells::time(&row, 1)?);
+                hosts.entry(agent).or_default().take(at, row.get_ref(2)?.as_blob()?)?;
             }
             Ok(hosts)
         })
@@ -79,7 +79,7 @@ impl HostRow {
             Record::Vitals(vitals) => self.vitals = Some((at, vitals)),
             Record::Patch(patch) => self.patch = Some((at, patch)),
             Record::Energy(energy) => self.energy = Some((at, energy)),
-            Record::Sample(_) | Record::Gap(_) | Record::Detail(_) => {
+            Record::Sample(_) | Record::Gap(_) | Record::Detail(_) | Record::Summary(_) => {
                 return Err(StoreError::Damaged { what: "what a host told" }.into());
             }
         }
@@ -88,7 +88,7 @@ impl HostRow {
 }
 
 /// Writes reports that are not older than what is there, inside the caller's transaction.
-pub(super) fn write(db: &Connection, reports: &[HostReport]) -> rusqlite::Result<()> {
+pub(super) fn write(db: &Connection, reports: &[HostReport]) -> db::Result<()> {
     let mut upsert = db.prepare_cached(
         "INSERT INTO host_report (agent, kind, at, record) VALUES (?1, ?2, ?3, ?4)
          ON CONFLICT (agent, kind) DO UPDATE SET at = excluded.at, record = excluded.record

@@ -7,12 +7,13 @@
 use peil_proto::ids::{AgentId, CheckNo};
 use peil_proto::record::{ProbeDetail, Record};
 use peil_proto::time::UtcTime;
-use rusqlite::{Connection, OptionalExtension};
 
-use super::blocks::BlockId;
+use super::blocks::{BlockId, Lane, Through};
+use super::db::{self, Connection};
 use super::energy::EnergyHourRow;
 use super::error::Fault;
 use super::hosts::HostReport;
+use super::leases::{self, Duty, Held};
 use super::outages::OutageChange;
 use super::patches::FindingRow;
 use super::{Store, StoreError, cells, energy, hosts, outages, patches};
@@ -20,8 +21,8 @@ use super::{Store, StoreError, cells, energy, hosts, outages, patches};
 /// Everything that follows from the blocks up to `through` and was not yet written.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Judgement {
-    /// The last block it takes into account.
-    pub through: BlockId,
+    /// The last block of each lane it takes into account.
+    pub through: Through,
     /// Outages that came, changed or went.
     pub outages: Vec<OutageChange>,
     /// Findings that came, changed or closed.
@@ -46,31 +47,44 @@ pub struct DetailRow {
 const JOB: &str = "judge";
 
 impl Store {
-    /// The last block that has been judged; 0 before the first.
+    /// What has been judged, lane by lane.
     ///
     /// # Errors
     /// [`StoreError::Read`].
-    pub async fn judged_through(&self) -> Result<BlockId, StoreError> {
+    pub async fn judged_through(&self) -> Result<Through, StoreError> {
         self.read("read how far blocks are judged", |db| Ok(judged_through(db)?)).await
     }
 
-    /// Writes a judgement and moves the watermark, all or nothing. Writing it twice does no harm.
+    /// What has been judged, lane by lane, and the findings that are open by then: one moment.
     ///
     /// # Errors
-    /// As every write.
-    pub async fn commit_judgement(&self, judgement: Judgement) -> Result<(), StoreError> {
+    /// [`StoreError::Read`].
+    pub async fn judged(&self) -> Result<(Through, Vec<FindingRow>), StoreError> {
+        self.read("read what is judged", |db| Ok((judged_through(db)?, patches::open(db)?))).await
+    }
+
+    /// Writes a judgement and moves the watermarks, all or nothing, by whoever holds its lanes. Writing it twice does
+    /// no harm.
+    ///
+    /// # Errors
+    /// [`StoreError::LeaseLost`] with nothing written, and as every write.
+    pub async fn commit_judgement(&self, judgement: Judgement, held: Held) -> Result<(), StoreError> {
         self.write("write what was judged", move |db| {
+            leases::require(db, &held, judgement.through.lanes().map(|(lane, _)| Duty::Lane(lane)))?;
             outages::write(db, &judgement.outages)?;
             patches::write(db, &judgement.findings)?;
             energy::write(db, &judgement.energy_hours)?;
             hosts::write(db, &judgement.reports)?;
             write_details(db, &judgement.details)?;
-            let through = judged_through(db)?.max(judgement.through);
             let mut mark = db.prepare_cached(
-                "INSERT INTO watermark (job, through) VALUES (?1, ?2)
-                 ON CONFLICT (job) DO UPDATE SET through = excluded.through",
+                "INSERT INTO watermark (job, lane, through) VALUES (?1, ?2, ?3)
+                 ON CONFLICT (job, lane) DO UPDATE SET through = excluded.through
+                 WHERE excluded.through > watermark.through",
             )?;
-            mark.execute((JOB, through.0))?;
+            let judged = judged_through(db)?;
+            for (lane, no) in judgement.through.lanes().filter(|(lane, no)| *no > judged.of(*lane)) {
+                mark.execute((JOB, lane.0, no))?;
+            }
             Ok(())
         })
         .await
@@ -87,7 +101,7 @@ impl Store {
                    (SELECT MAX(e.scheduled_at) FROM detail e WHERE e.agent = d.agent AND e.check_no = d.check_no)
                  ORDER BY d.agent, d.check_no",
             )?;
-            let rows = ask.query_map([], |row| Ok((cells::agent(row, 0)?, row.get(1)?)))?;
+            let rows = ask.query_map((), |row| Ok((cells::agent(row, 0)?, row.get(1)?)))?;
             rows.map(|row| detail_row(row?)).collect()
         })
         .await
@@ -110,13 +124,12 @@ impl Store {
     }
 }
 
-fn judged_through(db: &Connection) -> rusqlite::Result<BlockId> {
-    let mut ask = db.prepare_cached("SELECT through FROM watermark WHERE job = ?1")?;
-    let through: Option<i64> = ask.query_row([JOB], |row| row.get(0)).optional()?;
-    Ok(BlockId(through.unwrap_or(0)))
+fn judged_through(db: &Connection) -> db::Result<Through> {
+    let mut ask = db.prepare_cached("SELECT lane, through FROM watermark WHERE job = ?1")?;
+    ask.query_map([JOB], |row| Ok(BlockId { lane: Lane(row.get(0)?), no: row.get(1)? }))?.collect()
 }
 
-fn write_details(db: &Connection, details: &[DetailRow]) -> rusqlite::Result<()> {
+fn write_details(db: &Connection, details: &[DetailRow]) -> db::Result<()> {
     let mut upsert = db.prepare_cached(
         "INSERT INTO detail (agent, check_no, scheduled_at, record) VALUES (?1, ?2, ?3, ?4)
          ON CONFLICT (agent, check_no, scheduled_at) DO UPDATE SET record = excluded.record",

@@ -6,8 +6,8 @@
 
 use peil_proto::time::UtcTime;
 use peil_proto::units::Millis;
-use rusqlite::{Connection, Row};
 
+use super::db::{self, Connection, Row};
 use super::error::Fault;
 use super::{Store, StoreError, cells};
 
@@ -64,7 +64,7 @@ impl Store {
                 "SELECT service, from_ms, to_ms, counted_ms, because FROM outage
                  WHERE service = ?1 AND (to_ms IS NULL OR to_ms > ?2) ORDER BY from_ms",
             )?;
-            let rows = ask.query_map((service, since.0), outage_cells)?;
+            let rows = ask.query_map((&service, since.0), outage_cells)?;
             rows.map(|row| outage_row(row?)).collect()
         })
         .await
@@ -92,7 +92,7 @@ pub(super) fn write(db: &Connection, changes: &[OutageChange]) -> Result<(), Fau
     Ok(())
 }
 
-fn put(db: &Connection, outage: &OutageRow) -> rusqlite::Result<()> {
+fn put(db: &Connection, outage: &OutageRow) -> db::Result<()> {
     let mut upsert = db.prepare_cached(
         "INSERT INTO outage (service, from_ms, to_ms, counted_ms, because) VALUES (?1, ?2, ?3, ?4, ?5)
          ON CONFLICT (service, from_ms) DO UPDATE SET
@@ -103,7 +103,7 @@ fn put(db: &Connection, outage: &OutageRow) -> rusqlite::Result<()> {
     Ok(())
 }
 
-fn outage_cells(row: &Row<'_>) -> rusqlite::Result<(OutageRow, String)> {
+fn outage_cells(row: &Row<'_>) -> db::Result<(OutageRow, String)> {
     let outage = OutageRow {
         service: row.get(0)?,
         from: cells::time(row, 1)?,

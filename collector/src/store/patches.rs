@@ -6,8 +6,8 @@
 use peil_proto::ids::AgentId;
 use peil_proto::record::FindingState;
 use peil_proto::time::UtcTime;
-use rusqlite::{Connection, Row};
 
+use super::db::{self, Connection, Row};
 use super::{Store, StoreError, cells};
 
 /// A security fix a host lacks, or lacked.
@@ -50,14 +50,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Read`].
     pub async fn open_findings(&self) -> Result<Vec<FindingRow>, StoreError> {
-        self.read("read the open findings", |db| {
-            let mut ask = db.prepare_cached(&format!(
-                "SELECT {COLUMNS} FROM finding WHERE closed_at IS NULL ORDER BY agent, due_at, package, arch"
-            ))?;
-            let rows = ask.query_map([], finding_row)?;
-            Ok(rows.collect::<Result<_, _>>()?)
-        })
-        .await
+        self.read("read the open findings", |db| Ok(open(db)?)).await
     }
 
     /// What one host lacks and lacked, open ones first.
@@ -77,8 +70,16 @@ impl Store {
     }
 }
 
+/// What all hosts lack now, inside the caller's transaction.
+pub(super) fn open(db: &Connection) -> db::Result<Vec<FindingRow>> {
+    let mut ask = db.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM finding WHERE closed_at IS NULL ORDER BY agent, due_at, package, arch"
+    ))?;
+    ask.query_map((), finding_row)?.collect()
+}
+
 /// Overwrites findings, inside the caller's transaction.
-pub(super) fn write(db: &Connection, findings: &[FindingRow]) -> rusqlite::Result<()> {
+pub(super) fn write(db: &Connection, findings: &[FindingRow]) -> db::Result<()> {
     let mut upsert = db.prepare_cached(
         "INSERT INTO finding (agent, source, package, arch, installed, security_version, candidate, state,
            first_seen, version_seen, due_at, last_seen, closed_at)
@@ -110,7 +111,7 @@ pub(super) fn write(db: &Connection, findings: &[FindingRow]) -> rusqlite::Resul
     Ok(())
 }
 
-fn finding_row(row: &Row<'_>) -> rusqlite::Result<FindingRow> {
+fn finding_row(row: &Row<'_>) -> db::Result<FindingRow> {
     Ok(FindingRow {
         agent: cells::agent(row, 0)?,
         source: row.get(1)?,

@@ -7,9 +7,6 @@
 //!
 //! The files belong to the owner alone: they hold password hashes.
 
-pub(super) mod readers;
-pub(super) mod writer;
-
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -20,6 +17,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 
 use super::StoreError;
+use super::db;
 use super::migrate;
 
 /// How long a connection waits for another process before the work fails with [`StoreError::Busy`].
@@ -40,19 +38,28 @@ pub(super) fn wal_file(dir: &Path) -> PathBuf {
 }
 
 /// Opens for writing. Two programs that start together take turns here, so that only one migrates.
-pub(super) fn open_and_migrate(dir: &Path) -> Result<Connection, StoreError> {
+pub(super) fn open_and_migrate(dir: &Path) -> Result<db::Connection, StoreError> {
     let lock =
         lock_dir(dir).map_err(|source| StoreError::CreateDir { path: dir.to_owned(), source: Arc::new(source) })?;
     let path = database_file(dir);
-    let mut connection =
+    let connection =
         open_to_write(&path).map_err(|source| StoreError::Open { path: path.clone(), source: source.into() })?;
     require_durable(&connection).map_err(|fault| match fault {
         super::Fault::Sql(source) => StoreError::Open { path: path.clone(), source: source.into() },
         super::Fault::Refused(refusal) => refusal,
     })?;
-    migrate::migrate(&mut connection, &path)?;
+    let db = db::Connection::Sqlite(connection);
+    migrate::migrate(&db, &path.display().to_string())?;
     drop(lock);
-    Ok(connection)
+    Ok(db)
+}
+
+/// Whether a transaction is open on this connection.
+pub(super) fn in_transaction(db: &db::Connection) -> bool {
+    match db {
+        db::Connection::Sqlite(connection) => !connection.is_autocommit(),
+        db::Connection::Postgres(_) => false,
+    }
 }
 
 /// Makes the directory and the database file for the owner alone; the lock lasts as long as the file.
@@ -92,7 +99,7 @@ pub(super) fn require_durable(connection: &Connection) -> Result<(), super::Faul
     Ok(())
 }
 
-fn open_to_read(path: &Path) -> rusqlite::Result<Connection> {
+pub(super) fn open_to_read(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY)?;

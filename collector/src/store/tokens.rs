@@ -7,9 +7,9 @@
 
 use peil_proto::ids::AgentId;
 use peil_proto::time::UtcTime;
-use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::agents::{self, NewAgent};
+use super::db::{self, Connection, OptionalExtension, Row};
 use super::{Store, StoreError, audit, cells};
 
 /// A token, without its secret.
@@ -133,7 +133,7 @@ impl Store {
                 "SELECT hash, label, host_group, created_at, created_by, expires_at, used_at, used_by, revoked_at
                  FROM token ORDER BY created_at DESC, hash",
             )?;
-            let rows = ask.query_map([], token_row)?;
+            let rows = ask.query_map((), token_row)?;
             Ok(rows.collect::<Result<_, _>>()?)
         })
         .await
@@ -172,7 +172,7 @@ fn usable(token: TokenRow, now: UtcTime) -> Result<TokenRow, TokenRefusal> {
     Ok(token)
 }
 
-fn find(db: &Connection, hash: &[u8; 32]) -> rusqlite::Result<Option<TokenRow>> {
+fn find(db: &Connection, hash: &[u8; 32]) -> db::Result<Option<TokenRow>> {
     let mut ask = db.prepare_cached(
         "SELECT hash, label, host_group, created_at, created_by, expires_at, used_at, used_by, revoked_at
          FROM token WHERE hash = ?1",
@@ -180,7 +180,7 @@ fn find(db: &Connection, hash: &[u8; 32]) -> rusqlite::Result<Option<TokenRow>> 
     ask.query_row([hash], token_row).optional()
 }
 
-fn token_row(row: &Row<'_>) -> rusqlite::Result<TokenRow> {
+fn token_row(row: &Row<'_>) -> db::Result<TokenRow> {
     let used_by: Option<[u8; 16]> = row.get(7)?;
     Ok(TokenRow {
         hash: row.get(0)?,

@@ -4,6 +4,7 @@ use prost::Message as _;
 
 use super::*;
 use crate::plan::{CheckDef, CheckKind, Http, Plan, Tcp, TlsOptions};
+use crate::summary::Summary;
 
 fn one_of_each() -> Vec<Record> {
     let certificate = Certificate {
@@ -29,6 +30,8 @@ fn one_of_each() -> Vec<Record> {
             reason: GapReason::SpoolFull,
             check: None,
             records_lost: 4,
+            ok_lost: 3,
+            not_ok_lost: 1,
         }),
         Record::Detail(ProbeDetail {
             check: CheckNo(3),
@@ -54,7 +57,36 @@ fn one_of_each() -> Vec<Record> {
         }),
         Record::Facts(HostFacts { cpus: 2, ..HostFacts::default() }),
         Record::Vitals(Vitals { spool_degraded: true, ..Vitals::default() }),
+        Record::Summary(summary()),
     ]
+}
+
+fn summary() -> Summary {
+    let sample = |tick: i64, connect: u32| Sample {
+        check: CheckNo(3),
+        scheduled_at: UtcTime(7_000 + tick * 60_000),
+        delay: Millis(tick),
+        outcome: Outcome::Up { code: 204 },
+        phases: Phases { connect: Some(Micros(connect)), ..Phases::default() },
+    };
+    let mut summary = Summary::of(&sample(0, 900)).expect("up");
+    assert!(summary.take(&sample(1, 1_500)) && summary.take(&sample(2, 1_400)));
+    summary
+}
+
+#[test]
+fn a_summary_that_contradicts_itself_is_refused_by_field() {
+    let Kind::Summary(good) = to_wire(&Record::Summary(summary())).kind.expect("a kind") else { panic!("a summary") };
+    let cases: [(wire::Summary, &str); 4] = [
+        (wire::Summary { count: 0, ..good.clone() }, "summary.count"),
+        (wire::Summary { count: 5_000, ..good.clone() }, "summary.count"),
+        (wire::Summary { step_ms: 0, ..good.clone() }, "summary.step_ms"),
+        (wire::Summary { code: 70_000, ..good }, "summary.code"),
+    ];
+    for (bad, field) in cases {
+        let bytes = wire::Record { kind: Some(Kind::Summary(bad)) }.encode_to_vec();
+        assert_eq!(from_spool(&bytes), Err(Malformed::Field(field)));
+    }
 }
 
 #[test]

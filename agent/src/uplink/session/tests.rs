@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tonic::{Request, Response, Status};
 
 use super::*;
-use crate::recorder::SpoolThread;
+use crate::recorder::{Ledger, SpoolThread};
 use crate::spool::{Limits, Spool};
 
 /// The collector's end of one stream.
@@ -26,12 +26,17 @@ impl Conversation {
         self.say.send(Ok(CollectorMessage { kind: Some(kind) })).await.expect("the agent listens");
     }
 
-    async fn welcome(&mut self, acked: u64, unacked_bytes_max: u32) -> Hello {
+    async fn greeted(&mut self) -> Hello {
         let Some(AgentMessage { kind: Some(Say::Hello(hello)) }) = self.hear.message().await.expect("a greeting")
         else {
             panic!("the agent greets first");
         };
-        self.say(Hear::Welcome(Welcome { acked, wall_ms: i64::MIN, unacked_bytes_max })).await;
+        hello
+    }
+
+    async fn welcome(&mut self, acked: u64, unacked_bytes_max: u32) -> Hello {
+        let hello = self.greeted().await;
+        self.say(Hear::Welcome(Welcome { acked, wall_ms: i64::MIN, unacked_bytes_max, renew_epoch: false })).await;
         hello
     }
 
@@ -88,7 +93,8 @@ impl Play {
         let limits = Limits { keep_free_bytes: 0, ..Limits::default() };
         let (spool, _) = Spool::open(&dir.path().join("spool"), "machine", limits).expect("opens");
         let clock = WallClock::manual(UtcTime(1_776_247_200_000));
-        let (recorder, thread) = Recorder::start(spool, clock.clone()).expect("starts");
+        let (recorder, thread) =
+            Recorder::start(spool, clock.clone(), Ledger::open(dir.path().join("gaps"), Millis::DAY)).expect("starts");
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let (stage, conversations) = mpsc::channel(1);
@@ -101,8 +107,10 @@ impl Play {
             plans: Arc::new(watch::channel(Arc::new(Plan::default())).0),
             state_dir: dir.path().to_owned(),
             hostname: "host".into(),
+            run: 42,
             batch_every,
             clock,
+            board: Board::default(),
         };
         let (stop, sessions) = (CancellationToken::new(), JoinSet::new());
         Self { uplink, thread, address, conversations, stop, tasks, sessions, dir }
@@ -170,6 +178,11 @@ async fn the_collectors_mark_releases_what_an_ack_that_was_lost_would_have() {
     let mut play = Play::new(PATIENT).await;
     play.record(3, true).await;
     let mut collector = play.connect().await;
+    collector.welcome(0, WINDOW).await;
+    collector.batch().await;
+    drop(collector);
+    play.ended().await.expect_err("broken off");
+    let mut collector = play.connect().await;
     let hello = collector.welcome(2, WINDOW).await;
     assert_eq!(collector.batch().await, (hello.epoch, 3, 1));
     play.acked(2).await;
@@ -235,14 +248,39 @@ async fn a_pause_the_collector_asks_for_is_kept_but_never_for_days() {
 }
 
 #[tokio::test]
-async fn a_spool_that_was_put_back_from_a_copy_releases_nothing_and_says_so() {
+async fn f29_a_spool_that_was_put_back_from_a_copy_goes_on_under_a_new_epoch_and_loses_nothing() {
     let mut play = Play::new(PATIENT).await;
     play.record(3, true).await;
     let mut collector = play.connect().await;
-    collector.welcome(9, WINDOW).await;
+    let old = collector.welcome(9, WINDOW).await.epoch;
     let ended = play.ended().await.expect_err("cannot go on");
-    assert!(matches!(ended, SessionError::Rewound { acked: Seq(9), last: Seq(3) }), "{ended:?}");
-    assert_eq!(play.uplink.recorder.read_after(Seq(0), 10, 1 << 20).await.len(), 3);
+    assert!(matches!(ended, SessionError::Rewound { acked: Seq(9), last: Seq(0) }), "{ended:?}");
+    let mut collector = play.connect().await;
+    let hello = collector.welcome(0, WINDOW).await;
+    assert_ne!(hello.epoch, old);
+    assert_eq!(collector.batch().await, (hello.epoch, 1, 3));
+    collector.say(Hear::Ack(Ack { epoch: hello.epoch, through: 3 })).await;
+    play.acked(3).await;
+    play.close().await;
+}
+
+#[tokio::test]
+async fn f29_an_agent_that_is_told_of_a_twin_releases_nothing_and_takes_a_new_epoch() {
+    let mut play = Play::new(PATIENT).await;
+    play.record(3, true).await;
+    let mut collector = play.connect().await;
+    let first = collector.welcome(0, WINDOW).await;
+    assert_eq!((collector.batch().await, first.run), ((first.epoch, 1, 3), 42));
+    drop(collector);
+    play.ended().await.expect_err("broken off");
+    let mut collector = play.connect().await;
+    collector.greeted().await;
+    collector.say(Hear::Welcome(Welcome { acked: 2, wall_ms: 0, unacked_bytes_max: WINDOW, renew_epoch: true })).await;
+    play.ended().await.expect_err("comes again");
+    let mut collector = play.connect().await;
+    let second = collector.welcome(0, WINDOW).await;
+    assert_ne!(second.epoch, first.epoch);
+    assert_eq!(collector.batch().await, (second.epoch, 1, 3), "also what the mark would have released");
     play.close().await;
 }
 
@@ -281,7 +319,7 @@ async fn stopping_hands_over_what_is_durable_and_waits_for_the_ack() {
 fn session(uplink: &Uplink, say: mpsc::Sender<AgentMessage>) -> Session<'_> {
     Session {
         uplink,
-        epoch: uplink.recorder.epoch,
+        epoch: uplink.recorder.state().borrow().epoch,
         say,
         sent: Seq(0),
         in_flight: VecDeque::new(),

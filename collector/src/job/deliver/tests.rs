@@ -90,11 +90,13 @@ fn alert(key: &str, at: UtcTime) -> AlertChange {
 
 async fn apply(trial: &Trial, changes: Vec<AlertChange>, channels: &[&str]) {
     let channels = channels.iter().map(|name| (*name).to_owned()).collect();
-    trial.store.apply_alerts(changes, channels).await.expect("written");
+    let held = trial.leading.borrow().held.clone();
+    trial.store.apply_alerts(changes, channels, held).await.expect("written");
 }
 
 fn deliver(trial: &Trial, senders: &[&Arc<Sender>]) -> Deliver {
     Deliver {
+        leading: trial.leading.clone(),
         store: trial.store.clone(),
         senders: senders.iter().map(|sender| (sender.channel().name.clone(), (*sender).clone())).collect(),
         clock: trial.clock.clone(),

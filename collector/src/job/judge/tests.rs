@@ -4,13 +4,14 @@ use peil_proto::units::Microjoules;
 
 use super::*;
 use crate::contract::track::Track;
-use crate::job::trial::{CHECK, NOON, Trial, agent, checks, down, energy, patch, up};
+use crate::job::trial::{CHECK, NOON, Trial, agent, checks, collector, down, energy, patch, up};
+use crate::store::leases::Holder;
 use crate::store::patches::FindingRow;
 
 const TERM: Millis = Millis(14 * Millis::DAY.0);
 
 async fn judge(trial: &Trial) -> Judge {
-    Judge::start(trial.store.clone(), trial.clock.clone(), checks(), TERM).await.expect("starts")
+    Judge::start(trial.store.clone(), trial.clock.clone(), checks(), TERM, trial.leading.clone()).await.expect("starts")
 }
 
 fn track(judge: &Judge, no: u8) -> Track {
@@ -146,4 +147,43 @@ async fn a_damaged_block_is_passed_over_and_the_rest_is_judged() {
     running.activate().await.expect("judged");
     assert_eq!(track(&running, 1).newest(), Some((NOON.plus(Millis::from_secs(20)), State::Up)));
     assert_eq!(track(&judge(&trial).await, 1), track(&running, 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_one_collector_left_unwritten_the_next_one_writes_and_nothing_twice() {
+    let mut trial = Trial::on_server().await;
+    let start = async |trial: &Trial, leading| {
+        Judge::start(trial.store.clone(), trial.clock.clone(), checks(), TERM, leading).await.expect("starts")
+    };
+    let mut one = start(&trial, trial.leading.clone()).await;
+    trial.send(agent(1), &[up(0), energy(0, 100), patch(0, &["ssl", "zlib"])]).await;
+    one.activate().await.expect("judged");
+    // Another collector comes while the first holds everything: it follows, and writes nothing.
+    let (mut lead, leading) = collector(&trial.store, "next").await;
+    assert!(leading.borrow().held.is_empty());
+    let mut next = start(&trial, leading.clone()).await;
+    trial.send(agent(1), &[energy(1, 100), patch(1, &["ssl"])]).await;
+    trial.send(agent(2), &[energy(0, 50), patch(1, &["curl"])]).await;
+    let before = trial.store.judged_through().await.expect("read");
+    next.activate().await.expect("followed");
+    assert_eq!(trial.store.judged_through().await.expect("read"), before, "it is not its to write");
+    assert_eq!(open_findings(&trial).await.len(), 2);
+    // The first one goes without having judged that; the second takes over and writes it.
+    trial.store.leave(Holder { id: "only".into(), start: "1".into() }).await.expect("left");
+    lead.tend().await.expect("tended");
+    next.activate().await.expect("judged");
+    let names = |rows: Vec<FindingRow>| rows.into_iter().map(|row| row.package).collect::<Vec<_>>();
+    assert_eq!(names(open_findings(&trial).await), ["ssl", "curl"]);
+    assert_eq!(stored_energy(&trial).await, [(0, Microjoules(200)), (0, Microjoules(50))]);
+    // The first one, awake again, is refused, and what it believes does not reach the store.
+    trial.send(agent(1), &[energy(2, 100)]).await;
+    one.activate().await.expect("told that its lanes are gone");
+    assert_eq!(stored_energy(&trial).await, [(0, Microjoules(200)), (0, Microjoules(50))]);
+    next.activate().await.expect("judged");
+    assert_eq!(stored_energy(&trial).await, [(0, Microjoules(300)), (0, Microjoules(50))]);
+    assert_eq!(track_of(&next), track_of(&start(&trial, leading).await), "memory is what the blocks say");
+}
+
+fn track_of(judge: &Judge) -> Vec<(AgentId, Track)> {
+    judge.live().vantages_of(CHECK).map(|(agent, vantage)| (agent, vantage.track.clone())).collect()
 }

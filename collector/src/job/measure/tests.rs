@@ -38,6 +38,7 @@ impl Stage {
         let numbers = BTreeMap::from([("web".to_owned(), CheckNo(1))]);
         let (sender, plans) = watch::channel(Arc::new(Plans::new(&config.checks, &numbers, BTreeMap::new())));
         let measure = Measure {
+            leading: trial.leading.clone(),
             store: trial.store.clone(),
             clock: trial.clock.clone(),
             services: Arc::new(config.services),
@@ -47,7 +48,8 @@ impl Stage {
             patch: config.patch,
             listening_since: NOON,
         };
-        let judge = Judge::start(trial.store.clone(), trial.clock.clone(), checks(), config.patch.term).await;
+        let leading = trial.leading.clone();
+        let judge = Judge::start(trial.store.clone(), trial.clock.clone(), checks(), config.patch.term, leading).await;
         Self { trial, measure, judge: judge.expect("starts"), _plans: sender }
     }
 

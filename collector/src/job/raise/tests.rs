@@ -38,7 +38,11 @@ fn service(state: State, because: &str) -> ServiceView {
 async fn raise(trial: &Trial, secs: i64, service: ServiceView) -> (Snapshot, bool) {
     let at = NOON.plus(Millis::from_secs(secs));
     let mut snapshot = Snapshot { at, services: vec![service], hosts: vec![], alerts: vec![] };
-    let job = Raise { store: trial.store.clone(), channels: vec!["hook".into(), "am".into()] };
+    let job = Raise {
+        store: trial.store.clone(),
+        channels: vec!["hook".into(), "am".into()],
+        leading: trial.leading.clone(),
+    };
     let news = job.activate(&mut snapshot).await.expect("raised");
     (snapshot, news)
 }

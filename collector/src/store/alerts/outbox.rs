@@ -8,9 +8,9 @@
 use std::collections::BTreeSet;
 
 use peil_proto::time::UtcTime;
-use rusqlite::{Connection, Row};
 
 use super::{AlertId, AlertRow, COLUMNS, alert_row};
+use crate::store::db::{self, Connection, Row};
 use crate::store::{Store, StoreError, cells};
 
 /// Number of a delivery: rising, never reused.
@@ -151,7 +151,7 @@ impl Store {
                    abandoned_at = ?5
                  WHERE id = ?1 AND sent_at IS NULL AND abandoned_at IS NULL",
             )?
-            .execute((id.0, at.0, retry_at.unwrap_or(at).0, error, abandoned_at))?;
+            .execute((id.0, at.0, retry_at.unwrap_or(at).0, &error, abandoned_at))?;
             Ok(())
         })
         .await
@@ -168,7 +168,7 @@ impl Store {
                  ORDER BY d.id"
             ))?;
             let mut deliveries = Vec::new();
-            for alert in alerts.into_iter().collect::<BTreeSet<_>>() {
+            for alert in alerts.iter().copied().collect::<BTreeSet<_>>() {
                 for delivery in ask.query_map([alert.0], delivery_row)? {
                     deliveries.push(delivery?);
                 }
@@ -187,16 +187,16 @@ pub(super) fn put(
     channel: &str,
     event: Event,
     at: UtcTime,
-) -> rusqlite::Result<()> {
+) -> db::Result<()> {
     let mut insert = db.prepare_cached(
-        "INSERT INTO delivery (alert, alert_key, channel, event, created_at, due_at, attempts, last_error)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?5, 0, '') ON CONFLICT (alert, channel, event) DO NOTHING",
+        "INSERT INTO delivery (id, alert, alert_key, channel, event, created_at, due_at, attempts, last_error)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, 0, '') ON CONFLICT (alert, channel, event) DO NOTHING",
     )?;
-    insert.execute((alert.0, key, channel, event.word(), at.0))?;
+    insert.execute((super::next_number(db, "delivery")?, alert.0, key, channel, event.word(), at.0))?;
     Ok(())
 }
 
-fn delivery_row(row: &Row<'_>) -> rusqlite::Result<Delivery> {
+fn delivery_row(row: &Row<'_>) -> db::Result<Delivery> {
     let waiting = Progress::Waiting { due_at: cells::time(row, 13)? };
     let sent = cells::time_or_none(row, 17)?.map(|at| Progress::Sent { at });
     let abandoned = cells::time_or_none(row, 18)?.map(|at| Progress::Abandoned { at });

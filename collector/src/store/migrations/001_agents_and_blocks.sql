@@ -13,7 +13,7 @@ CREATE TABLE agent (
 
 -- The high-water mark: the only thing that decides whether a record is new.
 CREATE TABLE agent_stream (
-  agent      BLOB    NOT NULL REFERENCES agent (agent),
+  agent      BLOB    NOT NULL,
   epoch      INTEGER NOT NULL,                  -- the 64 bits of the epoch
   acked      INTEGER NOT NULL,
   records    INTEGER NOT NULL,                  -- stored
@@ -24,10 +24,13 @@ CREATE TABLE agent_stream (
   PRIMARY KEY (agent, epoch)
 ) STRICT, WITHOUT ROWID;
 
--- Only ever appended to. AUTOINCREMENT: an id is never used twice, so a watermark stays right after rows
--- were removed by retention.
+-- Blocks: only ever appended to. A lane is a part of the log in which numbers are dense and rise in the order of commits.
+
+-- only sqlite
+-- One lane. AUTOINCREMENT: a number is never used twice, so a watermark stays right after rows were removed by
+-- retention.
 CREATE TABLE block (
-  id          INTEGER PRIMARY KEY AUTOINCREMENT,
+  no          INTEGER PRIMARY KEY AUTOINCREMENT,
   agent       BLOB    NOT NULL,
   epoch       INTEGER NOT NULL,
   first_seq   INTEGER NOT NULL,
@@ -39,12 +42,40 @@ CREATE TABLE block (
   bytes       BLOB    NOT NULL
 ) STRICT;
 
--- One row per 1024 blocks: the latest moment any of them reaches. Finds the blocks of a month without an
+-- only postgres
+CREATE TABLE block (
+  lane        INTEGER NOT NULL,
+  no          INTEGER NOT NULL,
+  agent       BLOB    NOT NULL,
+  epoch       INTEGER NOT NULL,
+  first_seq   INTEGER NOT NULL,
+  records     INTEGER NOT NULL,
+  skip        INTEGER NOT NULL,
+  received_at INTEGER NOT NULL,
+  from_ms     INTEGER NOT NULL,
+  to_ms       INTEGER NOT NULL,
+  bytes       BLOB    NOT NULL,
+  PRIMARY KEY (lane, no)
+);
+-- Bit-packed: the server's own compression would find nothing in it.
+ALTER TABLE block ALTER COLUMN bytes SET STORAGE EXTERNAL;
+
+-- The number given last in each lane. Its row is locked while a block is stored.
+CREATE TABLE lane (
+  lane INTEGER NOT NULL PRIMARY KEY,
+  head INTEGER NOT NULL
+) WITH (fillfactor = 50);
+INSERT INTO lane (lane, head) SELECT n, 0 FROM generate_series(0, 255) AS n;
+
+-- both
+-- One row per 1024 blocks of a lane: the latest moment any of them reaches. Finds the blocks of a month without an
 -- index entry per block (see README.md).
 CREATE TABLE block_reach (
-  segment INTEGER NOT NULL PRIMARY KEY,         -- block.id / 1024
-  to_ms   INTEGER NOT NULL
-) STRICT;
+  lane    INTEGER NOT NULL,
+  segment INTEGER NOT NULL,                     -- block.no / 1024
+  to_ms   INTEGER NOT NULL,
+  PRIMARY KEY (lane, segment)
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE check_name (
   no   INTEGER NOT NULL PRIMARY KEY,            -- never reused: rows are never removed

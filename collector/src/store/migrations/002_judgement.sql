@@ -2,8 +2,10 @@
 
 -- How far a job has come; written in the transaction of what it derived.
 CREATE TABLE watermark (
-  job     TEXT    NOT NULL PRIMARY KEY,
-  through INTEGER NOT NULL                      -- block.id
+  job     TEXT    NOT NULL,
+  lane    INTEGER NOT NULL,
+  through INTEGER NOT NULL,                     -- block.no
+  PRIMARY KEY (job, lane)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE outage (

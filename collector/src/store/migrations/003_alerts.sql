@@ -1,7 +1,13 @@
 -- Alerts, and the outbox that carries them out at least once.
 
+-- Numbers given last, by what they are for. Never reused.
+CREATE TABLE counter (
+  name TEXT    NOT NULL PRIMARY KEY,
+  last INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE alert (
-  id          INTEGER PRIMARY KEY AUTOINCREMENT,
+  id          INTEGER NOT NULL PRIMARY KEY,
   alert_key   TEXT    NOT NULL,
   kind        TEXT    NOT NULL,
   severity    TEXT    NOT NULL,
@@ -17,7 +23,7 @@ CREATE UNIQUE INDEX alert_open ON alert (alert_key) WHERE resolved_at IS NULL;
 CREATE INDEX alert_resolved ON alert (resolved_at);
 
 CREATE TABLE delivery (
-  id           INTEGER PRIMARY KEY AUTOINCREMENT,
+  id           INTEGER NOT NULL PRIMARY KEY,
   alert        INTEGER NOT NULL REFERENCES alert (id),
   alert_key    TEXT    NOT NULL,
   channel      TEXT    NOT NULL,

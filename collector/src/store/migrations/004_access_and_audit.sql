@@ -36,7 +36,14 @@ CREATE TABLE audit (
   hash     BLOB    NOT NULL
 ) STRICT;
 
+-- only sqlite
 CREATE TRIGGER audit_is_not_rewritten BEFORE UPDATE ON audit
 BEGIN SELECT RAISE(ABORT, 'the audit log is only ever appended to'); END;
 CREATE TRIGGER audit_is_not_shortened BEFORE DELETE ON audit
 BEGIN SELECT RAISE(ABORT, 'the audit log is only ever appended to'); END;
+
+-- only postgres
+CREATE FUNCTION audit_is_kept() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN RAISE EXCEPTION 'the audit log is only ever appended to'; END $$;
+CREATE TRIGGER audit_is_kept BEFORE UPDATE OR DELETE OR TRUNCATE ON audit
+FOR EACH STATEMENT EXECUTE FUNCTION audit_is_kept();

@@ -2,9 +2,15 @@
 
 use peil_proto::time::UtcTime;
 
-use super::fresh;
-use crate::store::StoreError;
+use super::on_both;
 use crate::store::access::{ApiTokenRow, SessionRow};
+use crate::store::{Store, StoreError};
+
+on_both!(
+    a_new_password_ends_every_session_of_that_user_and_of_no_other,
+    sessions_live_while_used_and_go_when_over_or_idle,
+    api_tokens_are_found_by_hash_note_their_use_and_can_be_removed,
+);
 
 fn session(no: u8, user: &str, last_used: i64, expires_at: i64) -> SessionRow {
     SessionRow {
@@ -16,9 +22,7 @@ fn session(no: u8, user: &str, last_used: i64, expires_at: i64) -> SessionRow {
     }
 }
 
-#[tokio::test]
-async fn a_new_password_ends_every_session_of_that_user_and_of_no_other() {
-    let (store, _dir) = fresh();
+async fn a_new_password_ends_every_session_of_that_user_and_of_no_other(store: Store) {
     assert_eq!(store.user("anna").await.unwrap(), None);
     for name in ["anna", "bert"] {
         store.set_password(name, "$argon2id$old", "admin", UtcTime(1), "setup").await.unwrap();
@@ -34,9 +38,7 @@ async fn a_new_password_ends_every_session_of_that_user_and_of_no_other() {
     assert!(!entry.detail.contains("argon2id"), "no hash in the log: {}", entry.detail);
 }
 
-#[tokio::test]
-async fn sessions_live_while_used_and_go_when_over_or_idle() {
-    let (store, _dir) = fresh();
+async fn sessions_live_while_used_and_go_when_over_or_idle(store: Store) {
     let nobody = store.create_session(session(1, "nobody", 5, 100)).await;
     assert!(matches!(nobody, Err(StoreError::NotFound { what: "user", .. })));
     store.set_password("anna", "hash", "admin", UtcTime(1), "setup").await.unwrap();
@@ -56,9 +58,7 @@ async fn sessions_live_while_used_and_go_when_over_or_idle() {
     assert_eq!(store.find_session([1; 32]).await.unwrap(), None);
 }
 
-#[tokio::test]
-async fn api_tokens_are_found_by_hash_note_their_use_and_can_be_removed() {
-    let (store, _dir) = fresh();
+async fn api_tokens_are_found_by_hash_note_their_use_and_can_be_removed(store: Store) {
     let mut token = ApiTokenRow {
         hash: [7; 32],
         label: "grafana".to_owned(),

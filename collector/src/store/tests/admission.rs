@@ -4,9 +4,16 @@ use peil_proto::ids::CheckNo;
 use peil_proto::time::UtcTime;
 use tokio::task::JoinSet;
 
-use super::{agent, block, fresh, new_agent, register};
+use super::{agent, block, fresh, new_agent, on_both, register};
 use crate::store::tokens::{NewToken, RedeemError, TokenRefusal};
 use crate::store::{Store, StoreError};
+
+on_both!(
+    a_token_admits_one_agent_and_says_why_it_admits_no_other,
+    an_agent_that_cannot_be_made_leaves_the_token_unused,
+    nothing_is_taken_from_a_stranger_or_a_revoked_agent,
+    last_contact_is_the_later_of_block_and_hello_and_never_moves_back,
+);
 
 fn token(no: u8) -> NewToken {
     NewToken {
@@ -25,9 +32,7 @@ fn refusal(redeemed: Result<(), RedeemError>) -> TokenRefusal {
     }
 }
 
-#[tokio::test]
-async fn a_token_admits_one_agent_and_says_why_it_admits_no_other() {
-    let (store, _dir) = fresh();
+async fn a_token_admits_one_agent_and_says_why_it_admits_no_other(store: Store) {
     for no in 1..=3 {
         store.create_token(token(no), "root").await.unwrap();
     }
@@ -48,9 +53,7 @@ async fn a_token_admits_one_agent_and_says_why_it_admits_no_other() {
     assert!(matches!(unknown, Err(StoreError::NotFound { .. })));
 }
 
-#[tokio::test]
-async fn an_agent_that_cannot_be_made_leaves_the_token_unused() {
-    let (store, _dir) = fresh();
+async fn an_agent_that_cannot_be_made_leaves_the_token_unused(store: Store) {
     register(&store, agent(1)).await;
     store.create_token(token(1), "root").await.unwrap();
     let taken = store.redeem_token([1; 32], UtcTime(1_500), new_agent(agent(1))).await;
@@ -78,9 +81,7 @@ async fn of_many_that_race_for_a_token_exactly_one_wins() {
     assert_eq!(stores[1].agents().await.unwrap().len(), 1);
 }
 
-#[tokio::test]
-async fn nothing_is_taken_from_a_stranger_or_a_revoked_agent() {
-    let (store, _dir) = fresh();
+async fn nothing_is_taken_from_a_stranger_or_a_revoked_agent(store: Store) {
     register(&store, agent(1)).await;
     store.append(block(agent(1), 1, 1, 1)).await.unwrap();
     store.revoke(agent(1), UtcTime(50), "anna").await.unwrap();
@@ -105,9 +106,7 @@ async fn nothing_is_taken_from_a_stranger_or_a_revoked_agent() {
     assert_eq!(store.agents().await.unwrap()[0].revoked_at, Some(UtcTime(50)));
 }
 
-#[tokio::test]
-async fn last_contact_is_the_later_of_block_and_hello_and_never_moves_back() {
-    let (store, _dir) = fresh();
+async fn last_contact_is_the_later_of_block_and_hello_and_never_moves_back(store: Store) {
     register(&store, agent(1)).await;
     let heard = async || store.agents().await.unwrap()[0].last_contact;
     assert_eq!(heard().await, None);
@@ -135,7 +134,7 @@ async fn a_check_keeps_its_number_for_ever_and_no_number_means_two_checks() {
     assert_eq!((again["api"], again["mail"], again["web"]), (CheckNo(4), CheckNo(3), CheckNo(2)));
     assert_eq!(store.check_names().await.unwrap()[&CheckNo(1)], "db");
     store
-        .write("use up", |db| Ok(db.execute("INSERT INTO check_name VALUES (4294967295, 'last')", [])?))
+        .write("use up", |db| Ok(db.execute("INSERT INTO check_name VALUES (4294967295, 'last')", ())?))
         .await
         .unwrap();
     let none_left = store.assign_checks(names(&["one more"])).await;

@@ -2,10 +2,18 @@
 
 use peil_proto::time::UtcTime;
 
-use super::fresh;
+use super::{lead, on_both};
 use crate::store::Store;
 use crate::store::alerts::outbox::{Delivery, Event, Progress};
 use crate::store::alerts::{AlertChange, Applied, NewAlert};
+
+on_both!(
+    an_open_alert_is_not_opened_again_and_a_resolved_one_may_be,
+    resolved_never_overtakes_its_firing_also_when_that_was_never_tried,
+    the_end_is_told_to_those_who_were_told_the_beginning,
+    a_second_trouble_with_the_same_key_waits_its_turn_and_other_keys_do_not,
+    alerts_are_kept_without_any_channel_and_the_limit_is_kept,
+);
 
 fn open(key: &str, at: i64) -> AlertChange {
     AlertChange::Open(NewAlert {
@@ -24,7 +32,8 @@ fn resolve(key: &str, at: i64) -> AlertChange {
 }
 
 async fn apply(store: &Store, changes: Vec<AlertChange>, channels: &[&str]) -> Applied {
-    store.apply_alerts(changes, channels.iter().map(|name| (*name).to_owned()).collect()).await.unwrap()
+    let channels = channels.iter().map(|name| (*name).to_owned()).collect();
+    store.apply_alerts(changes, channels, lead(store).await).await.unwrap()
 }
 
 async fn due(store: &Store, now: i64) -> Vec<Delivery> {
@@ -35,9 +44,7 @@ fn told(deliveries: &[Delivery]) -> Vec<(&str, &str, Event)> {
     deliveries.iter().map(|d| (d.alert.key.as_str(), d.channel.as_str(), d.event)).collect()
 }
 
-#[tokio::test]
-async fn an_open_alert_is_not_opened_again_and_a_resolved_one_may_be() {
-    let (store, _dir) = fresh();
+async fn an_open_alert_is_not_opened_again_and_a_resolved_one_may_be(store: Store) {
     let first = apply(&store, vec![open("a", 10), open("a", 11), open("b", 12)], &["chat"]).await;
     assert_eq!((first.opened.len(), first.resolved.len()), (2, 0));
     assert_eq!(apply(&store, vec![open("a", 13)], &["chat"]).await, Applied::default());
@@ -59,9 +66,7 @@ async fn an_open_alert_is_not_opened_again_and_a_resolved_one_may_be() {
     assert!(again.opened[0] > first.opened[1], "another alert with the same key");
 }
 
-#[tokio::test]
-async fn resolved_never_overtakes_its_firing_also_when_that_was_never_tried() {
-    let (store, _dir) = fresh();
+async fn resolved_never_overtakes_its_firing_also_when_that_was_never_tried(store: Store) {
     let id = apply(&store, vec![open("a", 10), resolve("a", 11)], &["chat", "mail"]).await.opened[0];
     let firing = [("a", "chat", Event::Firing), ("a", "mail", Event::Firing)];
     let first = due(&store, 20).await;
@@ -91,9 +96,7 @@ async fn resolved_never_overtakes_its_firing_also_when_that_was_never_tried() {
     );
 }
 
-#[tokio::test]
-async fn the_end_is_told_to_those_who_were_told_the_beginning() {
-    let (store, _dir) = fresh();
+async fn the_end_is_told_to_those_who_were_told_the_beginning(store: Store) {
     apply(&store, vec![open("a", 10), open("b", 10)], &["chat"]).await;
     for delivery in due(&store, 20).await {
         store.delivery_sent(delivery.id, UtcTime(20)).await.unwrap();
@@ -103,9 +106,7 @@ async fn the_end_is_told_to_those_who_were_told_the_beginning() {
     assert_eq!(told(&due(&store, 40).await), [("a", "chat", Event::Resolved)]);
 }
 
-#[tokio::test]
-async fn a_second_trouble_with_the_same_key_waits_its_turn_and_other_keys_do_not() {
-    let (store, _dir) = fresh();
+async fn a_second_trouble_with_the_same_key_waits_its_turn_and_other_keys_do_not(store: Store) {
     apply(&store, vec![open("a", 10), resolve("a", 11), open("a", 12), open("b", 13)], &["chat"]).await;
     let mut order = Vec::new();
     loop {
@@ -123,9 +124,7 @@ async fn a_second_trouble_with_the_same_key_waits_its_turn_and_other_keys_do_not
     assert_eq!(keys.len(), 3, "each trouble has its own key: {order:?}");
 }
 
-#[tokio::test]
-async fn alerts_are_kept_without_any_channel_and_the_limit_is_kept() {
-    let (store, _dir) = fresh();
+async fn alerts_are_kept_without_any_channel_and_the_limit_is_kept(store: Store) {
     apply(&store, vec![open("quiet", 1), resolve("quiet", 2)], &[]).await;
     assert_eq!(due(&store, 100).await, []);
     apply(&store, (0..5).map(|no| open(&format!("k{no}"), no)).collect(), &["chat", "chat"]).await;

@@ -3,9 +3,12 @@
 use peil_proto::time::UtcTime;
 use tokio::task::JoinSet;
 
-use super::{agent, fresh, register};
+use super::{agent, fresh, on_both, register};
 use crate::store::Store;
 use crate::store::audit::{AuditVerdict, ChainFault};
+use crate::store::db::Connection;
+
+on_both!(a_cut_off_end_shows_in_the_head_that_was_noted, the_database_refuses_to_rewrite_or_shorten_the_log,);
 
 /// A log of six entries, opened to somebody who has the file and knows SQL.
 async fn tampered(sql: &'static str) -> AuditVerdict {
@@ -14,7 +17,7 @@ async fn tampered(sql: &'static str) -> AuditVerdict {
         store.audit(UtcTime(no), "anna", "report.issue", &format!("2026-0{no}")).await.unwrap();
     }
     assert!(matches!(store.audit_verify().await.unwrap(), AuditVerdict::Whole { entries: 6, .. }));
-    let tamper = move |db: &rusqlite::Connection| {
+    let tamper = move |db: &Connection| {
         db.execute_batch("DROP TRIGGER audit_is_not_rewritten; DROP TRIGGER audit_is_not_shortened")?;
         Ok(db.execute_batch(sql)?)
     };
@@ -40,9 +43,7 @@ async fn every_change_to_the_log_is_found_where_it_was_made() {
     }
 }
 
-#[tokio::test]
-async fn a_cut_off_end_shows_in_the_head_that_was_noted() {
-    let (store, _dir) = fresh();
+async fn a_cut_off_end_shows_in_the_head_that_was_noted(store: Store) {
     assert_eq!(store.audit_verify().await.unwrap(), AuditVerdict::Whole { entries: 0, head: [0; 32] });
     store.audit(UtcTime(1), "anna", "login", "").await.unwrap();
     let AuditVerdict::Whole { entries: 1, head } = store.audit_verify().await.unwrap() else { panic!("not whole") };
@@ -52,9 +53,7 @@ async fn a_cut_off_end_shows_in_the_head_that_was_noted() {
     assert_ne!(tail[0].hash, head, "the same words at another place have another hash");
 }
 
-#[tokio::test]
-async fn the_database_refuses_to_rewrite_or_shorten_the_log() {
-    let (store, _dir) = fresh();
+async fn the_database_refuses_to_rewrite_or_shorten_the_log(store: Store) {
     store.audit(UtcTime(1), "anna", "login", "").await.unwrap();
     for sql in ["UPDATE audit SET who = 'bert'", "DELETE FROM audit"] {
         let refused = store.write("tamper", move |db| Ok(db.execute_batch(sql)?)).await.unwrap_err();

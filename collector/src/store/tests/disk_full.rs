@@ -36,14 +36,12 @@ async fn assert_whole(store: &Store, acked: u64) {
     assert_eq!(counts.len() as u64, acked, "what was acked is there, what was refused is not");
     assert_eq!(store.acked(agent(1), Epoch(1)).await.unwrap(), Seq(acked));
     let sound: String =
-        store.read("check", |db| Ok(db.query_row("PRAGMA integrity_check", [], |row| row.get(0))?)).await.unwrap();
+        store.read("check", |db| Ok(db.query_row("PRAGMA integrity_check", (), |row| row.get(0))?)).await.unwrap();
     assert_eq!(sound, "ok");
 }
 
 async fn cap_pages(store: &Store, pages: i64) {
-    let set = store.write("cap", move |db| {
-        Ok(db.pragma_update_and_check(None, "max_page_count", pages, |row| row.get::<_, i64>(0))?)
-    });
+    let set = store.write("cap", move |db| Ok(db.execute_batch(&format!("PRAGMA max_page_count = {pages}"))?));
     set.await.unwrap();
 }
 

@@ -8,9 +8,17 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use tokio::task::JoinSet;
 
-use super::{agent, block, counted, fresh, register};
-use crate::store::StoreError;
-use crate::store::blocks::{Appended, BlockId, BlockLimit, StreamTotals};
+use super::{agent, block, counted, fresh, on_both, register};
+use crate::store::blocks::{Appended, BlockId, BlockLimit, StoredBlock, StreamTotals, Through};
+use crate::store::{Store, StoreError};
+
+on_both!(
+    streams_that_race_through_one_group_do_not_disturb_each_other,
+    an_ack_that_got_lost_is_given_again_and_nothing_is_stored_twice,
+    numbers_that_cannot_be_are_refused_and_the_largest_are_not,
+    a_block_reads_back_as_it_came,
+    pages_end_at_their_limits_and_hold_at_least_one_block,
+);
 
 /// What a stream must be, said as simply as possible: a set of sequences.
 #[derive(Default)]
@@ -73,9 +81,7 @@ fn any_pattern_of_resends_leaves_what_a_set_would_hold() {
     ended.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn streams_that_race_through_one_group_do_not_disturb_each_other() {
-    let (store, _dir) = fresh();
+async fn streams_that_race_through_one_group_do_not_disturb_each_other(store: Store) {
     for no in 1..=8 {
         register(&store, agent(no)).await;
     }
@@ -102,9 +108,7 @@ async fn streams_that_race_through_one_group_do_not_disturb_each_other() {
     assert_eq!(health.blocks + health.duplicates, 8 * (10 + 7));
 }
 
-#[tokio::test]
-async fn an_ack_that_got_lost_is_given_again_and_nothing_is_stored_twice() {
-    let (store, _dir) = fresh();
+async fn an_ack_that_got_lost_is_given_again_and_nothing_is_stored_twice(store: Store) {
     register(&store, agent(1)).await;
     // The asker goes away after queueing: the stream broke between commit and ack.
     tokio::select! {
@@ -117,9 +121,7 @@ async fn an_ack_that_got_lost_is_given_again_and_nothing_is_stored_twice() {
     assert_eq!(counted(&store).await.len(), 10);
 }
 
-#[tokio::test]
-async fn numbers_that_cannot_be_are_refused_and_the_largest_are_not() {
-    let (store, _dir) = fresh();
+async fn numbers_that_cannot_be_are_refused_and_the_largest_are_not(store: Store) {
     register(&store, agent(1)).await;
     for (first, records) in [(0, 1), (1, 0)] {
         let refused = store.append(block(agent(1), 1, first, records)).await.unwrap_err();
@@ -140,17 +142,16 @@ async fn numbers_that_cannot_be_are_refused_and_the_largest_are_not() {
     assert_eq!(totals, StreamTotals { records: 1, lost });
 }
 
-#[tokio::test]
-async fn a_block_reads_back_as_it_came() {
-    let (store, _dir) = fresh();
+async fn a_block_reads_back_as_it_came(store: Store) {
     register(&store, agent(1)).await;
     let mut sent = block(agent(1), u64::MAX - 3, 4, 6);
     sent.from = UtcTime(-5);
     store.append(block(agent(1), u64::MAX - 3, 1, 5)).await.unwrap();
     store.append(sent.clone()).await.unwrap();
-    let read = store.blocks_after(BlockId(1), BlockLimit::default()).await.unwrap();
+    let first = store.blocks_after(Through::NOTHING, BlockLimit { blocks: 1, bytes: 1 }).await.unwrap()[0].id;
+    let read = store.blocks_after(Through::from_iter([first]), BlockLimit::default()).await.unwrap();
     let [read] = read.as_slice() else { panic!("one block after the first, not {read:?}") };
-    assert_eq!((read.id, read.skip), (BlockId(2), 2));
+    assert_eq!((read.id, read.skip), (BlockId { no: first.no + 1, ..first }, 2));
     assert_eq!((read.agent, read.epoch, read.first, read.records), (sent.agent, sent.epoch, sent.first, sent.records));
     assert_eq!(
         (read.received_at, read.from, read.to, &read.bytes),
@@ -158,15 +159,17 @@ async fn a_block_reads_back_as_it_came() {
     );
 }
 
-#[tokio::test]
-async fn pages_end_at_their_limits_and_hold_at_least_one_block() {
-    let (store, _dir) = fresh();
+async fn pages_end_at_their_limits_and_hold_at_least_one_block(store: Store) {
     register(&store, agent(1)).await;
     for first in 1..=9 {
         store.append(block(agent(1), 1, first, 1)).await.unwrap();
     }
-    let page = |after, blocks, bytes| store.blocks_after(BlockId(after), BlockLimit { blocks, bytes });
-    let ids = |blocks: Vec<crate::store::blocks::StoredBlock>| blocks.iter().map(|b| b.id.0).collect::<Vec<_>>();
+    let newest = store.block_stats().await.unwrap().newest;
+    let (lane, _) = newest.lanes().next().unwrap();
+    let page = |no, blocks, bytes| {
+        store.blocks_after(Through::from_iter([BlockId { lane, no }]), BlockLimit { blocks, bytes })
+    };
+    let ids = |blocks: Vec<StoredBlock>| blocks.iter().map(|block| block.id.no).collect::<Vec<_>>();
     assert_eq!(ids(page(0, 4, usize::MAX).await.unwrap()), [1, 2, 3, 4]);
     assert_eq!(ids(page(4, 100, 6).await.unwrap()), [5, 6], "two blocks of three bytes reach six");
     assert_eq!(ids(page(6, 0, 0).await.unwrap()), [7]);
@@ -195,18 +198,20 @@ async fn a_rebuild_reads_every_block_of_its_period_and_passes_over_old_segments(
         // On one thread tasks run in the order of spawning, so the sequence arrives in order.
         while senders.join_next().await.is_some() {}
     }
-    let (mut found, mut after) = (Vec::new(), BlockId::default());
+    let (mut found, mut after) = (Vec::new(), Through::default());
     loop {
         let limit = BlockLimit { blocks: 300, bytes: usize::MAX };
-        let page = store.blocks_reaching(UtcTime(2_300_000), after, limit).await.unwrap();
-        let Some(last) = page.last() else { break };
-        after = last.id;
+        let page = store.blocks_reaching(UtcTime(2_300_000), after.clone(), limit).await.unwrap();
+        if page.is_empty() {
+            break;
+        }
+        page.iter().for_each(|block| after.pass(block.id));
         found.extend(page.iter().map(|block| block.first.0));
     }
     assert_eq!(found, std::iter::once(100).chain(2_300..=2_500).collect::<Vec<_>>());
     let segments = store.read("count", |db| {
         let ask = "SELECT COUNT(*) FROM block_reach WHERE to_ms >= 2300000";
-        Ok(db.query_row(ask, [], |row| row.get::<_, i64>(0))?)
+        Ok(db.query_row(ask, (), |row| row.get::<i64>(0))?)
     });
     assert_eq!(segments.await.unwrap(), 2, "the middle segment is not read at all");
 }

@@ -3,15 +3,17 @@
 use std::sync::mpsc;
 
 use super::{agent, block, fresh, register};
+use crate::store::db::Connection;
 use crate::store::error::Fault;
-use crate::store::sqlite::{self, writer::QUEUE};
+use crate::store::sqlite;
+use crate::store::writer::QUEUE;
 use crate::store::{Store, StoreError};
 
 /// Keeps the writer busy until told: what is queued meanwhile shares groups.
 fn gate(store: &Store) -> (impl Future<Output = Result<(), StoreError>> + use<>, mpsc::Sender<()>) {
     let (open, opened) = mpsc::channel();
     let store = store.clone();
-    let wait = move |_: &rusqlite::Connection| {
+    let wait = move |_: &Connection| {
         // Ends also when the test gives up and drops the other end.
         let _ = opened.recv();
         Ok(())
@@ -26,12 +28,12 @@ async fn a_piece_of_work_that_fails_undoes_itself_and_nothing_else() {
     let before = store.health().commits;
     let (wait, open) = gate(&store);
     let half = store.write("do half", |db| {
-        db.execute("INSERT INTO check_name (no, name) VALUES (77, 'half')", [])?;
-        db.execute("INSERT INTO no_such_table VALUES (1)", [])?;
+        db.execute("INSERT INTO check_name (no, name) VALUES (77, 'half')", ())?;
+        db.execute("INSERT INTO no_such_table VALUES (1)", ())?;
         Ok(())
     });
     let refused = store.write("refuse", |db| -> Result<(), Fault> {
-        db.execute("INSERT INTO check_name (no, name) VALUES (78, 'refused')", [])?;
+        db.execute("INSERT INTO check_name (no, name) VALUES (78, 'refused')", ())?;
         Err(StoreError::NotFound { what: "reason", name: "none".to_owned() }.into())
     });
     let (waited, first, half, stranger, appended, refused, second, ()) = tokio::join!(
@@ -81,7 +83,7 @@ async fn an_append_the_database_fails_takes_its_group_along_and_the_next_group_w
     // Whether the gate was still in the group depends on how long it stood open; the two blocks shared one.
     drop(waited);
     assert!(good.is_err(), "it shared the fate: {good:?}");
-    assert_eq!((stored.blocks, stored.newest.0), (0, 0), "no half block is left");
+    assert_eq!((stored.blocks, stored.newest.blocks()), (0, 0), "no half block is left");
     assert!(!store.health().ok && store.health().reason.unwrap().contains("broken on purpose"));
     store.append(block(agent(1), 1, 1, 4)).await.unwrap();
     assert!(store.health().ok);
@@ -121,7 +123,7 @@ async fn nobody_is_told_success_before_the_commit_and_a_commit_that_fails_leaves
     // A constraint that is looked at by COMMIT itself, when all work of the group has gone well.
     let orphan = store.write("leave an orphan", |db| {
         db.execute_batch("PRAGMA defer_foreign_keys = ON")?;
-        db.execute("INSERT INTO session VALUES (zeroblob(32), 'nobody', 1, 1, 1)", [])?;
+        db.execute("INSERT INTO session VALUES (zeroblob(32), 'nobody', 1, 1, 1)", ())?;
         Ok(())
     });
     let (wait, open) = gate(&store);
@@ -146,7 +148,7 @@ async fn nobody_is_told_success_before_the_commit_and_a_commit_that_fails_leaves
 async fn a_database_that_another_process_keeps_locked_is_told_as_busy_and_works_again() {
     let (store, dir) = fresh();
     register(&store, agent(1)).await;
-    store.write("be impatient", |db| Ok(db.busy_timeout(std::time::Duration::ZERO)?)).await.unwrap();
+    store.write("be impatient", |db| Ok(db.execute_batch("PRAGMA busy_timeout = 0")?)).await.unwrap();
     let other = rusqlite::Connection::open(sqlite::database_file(dir.path())).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let busy = store.append(block(agent(1), 1, 1, 4)).await.unwrap_err();

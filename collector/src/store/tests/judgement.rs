@@ -7,14 +7,23 @@ use peil_proto::record::{
 use peil_proto::time::UtcTime;
 use peil_proto::units::{Microjoules, Millis};
 
-use super::{agent, fresh};
-use crate::store::StoreError;
-use crate::store::blocks::BlockId;
+use super::{agent, fresh, lead, on_both};
+use crate::store::blocks::{BlockId, Lane, Through};
 use crate::store::energy::EnergyHourRow;
 use crate::store::hosts::{HostReport, HostRow, Told};
 use crate::store::judgement::{DetailRow, Judgement};
 use crate::store::outages::{OutageChange, OutageRow};
 use crate::store::patches::FindingRow;
+use crate::store::{Store, StoreError};
+
+on_both!(
+    what_was_judged_reads_back_and_writing_it_twice_changes_nothing,
+    the_watermark_never_goes_back_and_an_older_report_never_replaces_a_newer_one,
+    late_data_moves_joins_and_removes_outages,
+    a_mended_finding_is_closed_and_kept_and_opens_again_as_the_same_row,
+    a_record_that_cannot_be_read_is_told_as_damage,
+    a_newer_fix_for_the_same_package_takes_the_place_of_the_older_and_keeps_the_clock,
+);
 
 fn outage(from: i64, to: Option<i64>) -> OutageRow {
     OutageRow {
@@ -86,13 +95,17 @@ fn vitals(at: i64) -> Vitals {
     Vitals { at: UtcTime(at), rss_bytes: 9, ..Vitals::default() }
 }
 
+fn through(no: i64) -> Through {
+    Through::from_iter([BlockId { lane: Lane(0), no }])
+}
+
 fn whole() -> Judgement {
     let facts = HostFacts { hostname: "h".to_owned(), cpus: 2, ..HostFacts::default() };
     let patch = PatchReport { scanned_at: UtcTime(9), reboot_required: Some(true), ..PatchReport::default() };
     let energy =
         EnergyReading { end: UtcTime(9), energy: Microjoules(5), high: Microjoules(9), ..EnergyReading::default() };
     Judgement {
-        through: BlockId(12),
+        through: through(12),
         outages: vec![OutageChange::Put(outage(1_000, None))],
         findings: vec![finding("libssl3", "3.0.2", 70), finding("openssl", "3.0.3", 60)],
         energy_hours: vec![hour(0), hour(3_600_000)],
@@ -106,14 +119,12 @@ fn whole() -> Judgement {
     }
 }
 
-#[tokio::test]
-async fn what_was_judged_reads_back_and_writing_it_twice_changes_nothing() {
-    let (store, _dir) = fresh();
-    assert_eq!(store.judged_through().await.unwrap(), BlockId(0));
+async fn what_was_judged_reads_back_and_writing_it_twice_changes_nothing(store: Store) {
+    assert_eq!(store.judged_through().await.unwrap(), Through::default());
     for _ in 0..2 {
         let judged = whole();
-        store.commit_judgement(judged.clone()).await.unwrap();
-        assert_eq!(store.judged_through().await.unwrap(), BlockId(12));
+        store.commit_judgement(judged.clone(), lead(&store).await).await.unwrap();
+        assert_eq!(store.judged_through().await.unwrap(), through(12));
         assert_eq!(store.outages("shop", UtcTime(0)).await.unwrap(), [outage(1_000, None)]);
         assert_eq!(
             store.open_findings().await.unwrap(),
@@ -133,17 +144,15 @@ async fn what_was_judged_reads_back_and_writing_it_twice_changes_nothing() {
     }
 }
 
-#[tokio::test]
-async fn the_watermark_never_goes_back_and_an_older_report_never_replaces_a_newer_one() {
-    let (store, _dir) = fresh();
-    store.commit_judgement(whole()).await.unwrap();
+async fn the_watermark_never_goes_back_and_an_older_report_never_replaces_a_newer_one(store: Store) {
+    store.commit_judgement(whole(), lead(&store).await).await.unwrap();
     let older =
-        Judgement { through: BlockId(3), reports: vec![told(8, Told::Vitals(vitals(8)))], ..Judgement::default() };
-    store.commit_judgement(older).await.unwrap();
-    assert_eq!(store.judged_through().await.unwrap(), BlockId(12));
+        Judgement { through: through(3), reports: vec![told(8, Told::Vitals(vitals(8)))], ..Judgement::default() };
+    store.commit_judgement(older, lead(&store).await).await.unwrap();
+    assert_eq!(store.judged_through().await.unwrap(), through(12));
     assert_eq!(store.hosts().await.unwrap()[&agent(1)].vitals, Some((UtcTime(9), vitals(9))));
     let newer = Judgement { reports: vec![told(10, Told::Vitals(vitals(10)))], ..Judgement::default() };
-    store.commit_judgement(newer).await.unwrap();
+    store.commit_judgement(newer, lead(&store).await).await.unwrap();
     assert_eq!(store.hosts().await.unwrap()[&agent(1)].vitals, Some((UtcTime(10), vitals(10))));
 }
 
@@ -152,18 +161,19 @@ async fn a_judgement_that_fails_moves_neither_rows_nor_watermark() {
     let (store, _dir) = fresh();
     let sabotage = "CREATE TRIGGER broken BEFORE INSERT ON watermark BEGIN SELECT RAISE(ABORT, 'broken'); END";
     store.write("break", |db| Ok(db.execute_batch(sabotage)?)).await.unwrap();
-    let failed = store.commit_judgement(whole()).await;
+    let failed = store.commit_judgement(whole(), lead(&store).await).await;
     assert!(matches!(failed, Err(StoreError::Write { what: "write what was judged", .. })), "{failed:?}");
-    assert_eq!(store.judged_through().await.unwrap(), BlockId(0));
+    assert_eq!(store.judged_through().await.unwrap(), Through::default());
     assert_eq!(store.outages("shop", UtcTime(0)).await.unwrap(), []);
     assert_eq!(store.open_findings().await.unwrap(), []);
 }
 
-#[tokio::test]
-async fn late_data_moves_joins_and_removes_outages() {
-    let (store, _dir) = fresh();
+async fn late_data_moves_joins_and_removes_outages(store: Store) {
     let write = async |changes: Vec<OutageChange>| {
-        store.commit_judgement(Judgement { outages: changes, ..Judgement::default() }).await.unwrap();
+        store
+            .commit_judgement(Judgement { outages: changes, ..Judgement::default() }, lead(&store).await)
+            .await
+            .unwrap();
     };
     write(vec![
         OutageChange::Put(outage(1_000, Some(2_000))),
@@ -182,11 +192,12 @@ async fn late_data_moves_joins_and_removes_outages() {
     assert_eq!(store.outages("shop", UtcTime(0)).await.unwrap(), [outage(900, Some(4_000))]);
 }
 
-#[tokio::test]
-async fn a_mended_finding_is_closed_and_kept_and_opens_again_as_the_same_row() {
-    let (store, _dir) = fresh();
+async fn a_mended_finding_is_closed_and_kept_and_opens_again_as_the_same_row(store: Store) {
     let write = async |finding: FindingRow| {
-        store.commit_judgement(Judgement { findings: vec![finding], ..Judgement::default() }).await.unwrap();
+        store
+            .commit_judgement(Judgement { findings: vec![finding], ..Judgement::default() }, lead(&store).await)
+            .await
+            .unwrap();
     };
     let closed = FindingRow { closed_at: Some(UtcTime(80)), ..finding("libssl3", "3.0.2", 70) };
     for state in [FindingState::Installable, FindingState::Held] {
@@ -199,20 +210,16 @@ async fn a_mended_finding_is_closed_and_kept_and_opens_again_as_the_same_row() {
     assert_eq!(store.findings_of(agent(2)).await.unwrap(), []);
 }
 
-#[tokio::test]
-async fn a_record_that_cannot_be_read_is_told_as_damage() {
-    let (store, _dir) = fresh();
-    let row = "INSERT INTO host_report VALUES (?1, 'facts', 1, x'ffffff')";
-    store.write("damage", move |db| Ok(db.execute(row, [agent(1).0])?)).await.unwrap();
+async fn a_record_that_cannot_be_read_is_told_as_damage(store: Store) {
+    let row = "INSERT INTO host_report VALUES (?1, 'facts', 1, ?2)";
+    store.write("damage", move |db| Ok(db.execute(row, (agent(1).0, [255_u8; 3]))?)).await.unwrap();
     assert!(matches!(store.hosts().await, Err(StoreError::Damaged { what: "what a host told" })));
 }
 
-#[tokio::test]
-async fn a_newer_fix_for_the_same_package_takes_the_place_of_the_older_and_keeps_the_clock() {
-    let (store, _dir) = fresh();
+async fn a_newer_fix_for_the_same_package_takes_the_place_of_the_older_and_keeps_the_clock(store: Store) {
     let older = Judgement { findings: vec![finding("libssl3", "3.0.2", 60)], ..Judgement::default() };
     let newer = Judgement { findings: vec![finding("libssl3", "3.0.3", 60)], ..Judgement::default() };
-    store.commit_judgement(older).await.unwrap();
-    store.commit_judgement(newer).await.unwrap();
+    store.commit_judgement(older, lead(&store).await).await.unwrap();
+    store.commit_judgement(newer, lead(&store).await).await.unwrap();
     assert_eq!(store.open_findings().await.unwrap(), [finding("libssl3", "3.0.3", 60)]);
 }

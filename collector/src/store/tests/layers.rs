@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-const SIGNS: [&str; 6] = ["rusqlite", "SELECT ", "INSERT INTO ", "UPDATE SET", "DELETE FROM ", "CREATE TABLE"];
+const SIGNS: [&str; 7] =
+    ["rusqlite", "postgres::", "SELECT ", "INSERT INTO ", "UPDATE SET", "DELETE FROM ", "CREATE TABLE"];
 
 fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(dir).unwrap() {
@@ -51,4 +52,42 @@ fn no_type_of_the_database_crate_is_in_a_public_signature() {
         }
     }
     assert!(public > 100, "public items were not found");
+}
+
+/// What would tie the schema or a question to one server (`README.md`).
+const TIED: [&str; 13] = [
+    "SERIAL",
+    "BIGSERIAL",
+    "IDENTITY",
+    "LISTEN",
+    "NOTIFY",
+    "pg_advisory_xact_lock",
+    "LOCK",
+    "EXCLUDE",
+    "GIST",
+    "INHERITS",
+    "DEFERRABLE",
+    "MATERIALIZED",
+    "SEQUENCE",
+];
+
+#[test]
+fn nothing_ties_the_schema_or_a_question_to_one_server() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store");
+    let mut files = Vec::new();
+    sources(&root, &mut files);
+    files.retain(|file| !file.components().any(|part| part.as_os_str() == "tests"));
+    for entry in std::fs::read_dir(root.join("migrations")).unwrap() {
+        files.push(entry.unwrap().path());
+    }
+    assert!(files.len() > 30, "the sources have moved");
+    for file in files {
+        let text = std::fs::read_to_string(&file).unwrap();
+        for (number, line) in text.lines().enumerate() {
+            let code = line.split("--").next().unwrap().split("//").next().unwrap();
+            let mut words = code.split(|sign: char| !sign.is_ascii_alphanumeric() && sign != '_');
+            let tied = words.find(|word| TIED.contains(word));
+            assert!(tied.is_none(), "{}:{}: {tied:?}", file.display(), number + 1);
+        }
+    }
 }
