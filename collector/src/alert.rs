@@ -10,6 +10,7 @@
 //! when the collector was restarted and starts counting anew.
 
 pub mod alertmanager;
+mod budget;
 pub mod webhook;
 
 use std::time::Duration;
@@ -35,6 +36,14 @@ pub enum AlertKind {
     Outage,
     /// The month's loss is above the budget of the whole month: final.
     SlaBreach,
+    /// The budget burns so fast that somebody must act now.
+    BudgetBurn,
+    /// At the rate of the month so far it ends below its target: for whoever answers for the contract.
+    SlaForecast,
+    /// What is known about a sealed month is not what it was sealed on.
+    MonthDiffers,
+    /// A figure shown is not what the blocks give: a fault of this program.
+    FigureDiffers,
     /// A host lacks a security fix for longer than the policy allows.
     PatchOverdue,
     /// An agent has been silent for too long.
@@ -42,11 +51,27 @@ pub enum AlertKind {
 }
 
 impl AlertKind {
+    /// All of them, with their words.
+    pub const WORDS: [(&'static str, Self); 8] = [
+        ("outage", Self::Outage),
+        ("sla_breach", Self::SlaBreach),
+        ("budget_burn", Self::BudgetBurn),
+        ("sla_forecast", Self::SlaForecast),
+        ("month_differs", Self::MonthDiffers),
+        ("figure_differs", Self::FigureDiffers),
+        ("patch_overdue", Self::PatchOverdue),
+        ("agent_silent", Self::AgentSilent),
+    ];
+
     /// The word in keys, API and messages.
     pub fn word(self) -> &'static str {
         match self {
             Self::Outage => "outage",
             Self::SlaBreach => "sla_breach",
+            Self::BudgetBurn => "budget_burn",
+            Self::SlaForecast => "sla_forecast",
+            Self::MonthDiffers => "month_differs",
+            Self::FigureDiffers => "figure_differs",
             Self::PatchOverdue => "patch_overdue",
             Self::AgentSilent => "agent_silent",
         }
@@ -57,6 +82,10 @@ impl AlertKind {
         match self {
             Self::Outage => "PeilServiceOutage",
             Self::SlaBreach => "PeilSlaBreach",
+            Self::BudgetBurn => "PeilBudgetBurn",
+            Self::SlaForecast => "PeilSlaForecast",
+            Self::MonthDiffers => "PeilMonthDiffers",
+            Self::FigureDiffers => "PeilFigureDiffers",
             Self::PatchOverdue => "PeilPatchOverdue",
             Self::AgentSilent => "PeilAgentSilent",
         }
@@ -65,8 +94,13 @@ impl AlertKind {
     /// `critical` wakes somebody, `warning` can wait for the morning.
     pub fn severity(self) -> &'static str {
         match self {
-            Self::Outage => "critical",
-            Self::SlaBreach | Self::PatchOverdue | Self::AgentSilent => "warning",
+            Self::Outage | Self::BudgetBurn => "critical",
+            Self::SlaBreach
+            | Self::SlaForecast
+            | Self::MonthDiffers
+            | Self::FigureDiffers
+            | Self::PatchOverdue
+            | Self::AgentSilent => "warning",
         }
     }
 }
@@ -90,11 +124,13 @@ pub struct Wanted {
 
 /// All alerts that must be open at the snapshot's moment.
 pub fn wanted(snapshot: &Snapshot) -> Vec<Wanted> {
-    let services =
-        snapshot.services.iter().flat_map(|service| [outage(service, snapshot.at), breach(service, snapshot.at)]);
+    let now = snapshot.at;
+    let services = snapshot.services.iter().flat_map(|service| {
+        [outage(service, now), breach(service, now), budget::burn(service, now), budget::forecast(service, now)]
+    });
     let hosts = snapshot.hosts.iter().filter(|host| !host.revoked);
     let hosts = hosts.flat_map(|host| [silent(host, snapshot.at), overdue(host, snapshot.at)]);
-    services.chain(hosts).flatten().collect()
+    services.chain(hosts).flatten().chain(snapshot.notices.iter().map(budget::differs)).collect()
 }
 
 /// Whether the trouble of an open alert that is not wanted has passed. What is not configured any more is over.

@@ -3,6 +3,7 @@
 use peil_proto::ids::AgentId;
 
 use super::*;
+use crate::snapshot::{BurnTierView, ForecastView};
 use crate::store::alerts::AlertId;
 
 const NOW: UtcTime = UtcTime(1_776_247_200_000);
@@ -27,6 +28,7 @@ fn service(state: State, in_window: bool) -> ServiceView {
         budget_left_ms: Millis::ZERO,
         counted_down_ms: Millis::ZERO,
         unknown_ms: Millis::ZERO,
+        forecast: ForecastView::default(),
         figure: serde_json::Value::Null,
         outages: Vec::new(),
         checks: Vec::new(),
@@ -54,7 +56,7 @@ fn host(connected: bool, last_contact: Option<UtcTime>) -> HostView {
 }
 
 fn snapshot(services: Vec<ServiceView>, hosts: Vec<HostView>) -> Snapshot {
-    Snapshot { at: NOW, services, hosts, alerts: Vec::new() }
+    Snapshot { at: NOW, services, hosts, alerts: Vec::new(), notices: Vec::new() }
 }
 
 fn open(key: &str) -> AlertRow {
@@ -131,4 +133,36 @@ fn a_silence_is_over_when_the_agent_was_heard() {
 fn an_error_names_the_receiver_without_the_secret_in_its_path() {
     assert_eq!(place("https://hooks.example.org:8443/T0/B1/secret?key=1"), "https://hooks.example.org:8443");
     assert_eq!(place("not a url"), "the receiver");
+}
+
+/// Burning at these tiers, with the budget gone in a day, after `days` of service time.
+fn burning(fires: [bool; 3], days: i64) -> ServiceView {
+    let tier =
+        |fires| BurnTierView { window_ms: Millis::HOUR, lost_ms: Millis::MINUTE, threshold: "6.0".into(), fires };
+    let forecast = ForecastView {
+        exhausted: "ahead".into(),
+        exhausted_at: Some(NOW.plus(Millis::DAY)),
+        elapsed_ms: Millis(days * Millis::DAY.0),
+        tiers: fires.map(tier).into(),
+        ..ForecastView::default()
+    };
+    ServiceView { forecast, ..service(State::Up, true) }
+}
+
+fn kinds(service: ServiceView) -> Vec<AlertKind> {
+    wanted(&snapshot(vec![service], Vec::new())).into_iter().map(|wanted| wanted.kind).collect()
+}
+
+#[test]
+fn a_fast_burn_wakes_and_a_slow_one_is_a_forecast() {
+    assert_eq!(kinds(burning([true, false, false], 0)), [AlertKind::BudgetBurn]);
+    assert_eq!(kinds(burning([false, true, true], 0)), [AlertKind::BudgetBurn], "one alert, whatever tier");
+    assert_eq!(kinds(burning([false, false, true], 0)), []);
+    assert_eq!(kinds(burning([false, false, true], 1)), [AlertKind::SlaForecast]);
+}
+
+#[test]
+fn after_a_certain_breach_nobody_is_told_that_one_may_come() {
+    let over = ServiceView { breach_certain: true, ..burning([false; 3], 9) };
+    assert_eq!(kinds(over), [AlertKind::SlaBreach]);
 }

@@ -11,6 +11,7 @@ mod judgement;
 mod alerts;
 mod access;
 mod audit;
+mod agreement;
 mod leases;
 mod layers;
 

@@ -1,8 +1,8 @@
 //! Snapshots made by hand, for tests and for the preview: each shows a state that pages must tell.
 
 use peil_collector::snapshot::{
-    AlertView, CheckView, DeliveryView, EnergyHourView, EnergyView, FindingView, HostView, OutageView, PatchState,
-    PatchView, ServiceView, Snapshot, VantageView,
+    AlertView, CheckView, DeliveryView, EnergyHourView, EnergyView, FindingView, ForecastView, HostView, OutageView,
+    PatchState, PatchView, ServiceView, Snapshot, VantageView,
 };
 use peil_proto::ids::AgentId;
 use peil_proto::sample::State;
@@ -38,6 +38,7 @@ pub(crate) fn calm() -> Snapshot {
         services: vec![service("Burgerportaal"), service("Klantportaal"), service("Zaaksysteem")],
         hosts: vec![host(1, "ams-web-1"), host(2, "ams-web-2")],
         alerts: vec![],
+        notices: Vec::new(),
     }
 }
 
@@ -48,6 +49,7 @@ pub(crate) fn busy() -> Snapshot {
         services: vec![breached(), service("Burgerportaal"), down(), unknown(), at_risk(), without_figure()],
         hosts: vec![overdue(), host(2, "ams-web-2"), due(), silent(), modelled(), revoked(), untold()],
         alerts: alerts(),
+        notices: Vec::new(),
     }
 }
 
@@ -72,6 +74,7 @@ pub(crate) fn service(name: &str) -> ServiceView {
         budget_left_ms: Millis(12_592_000),
         counted_down_ms: Millis(368_000),
         unknown_ms: Millis(0),
+        forecast: ForecastView::default(),
         figure: json!({
             "month": "2026-11", "month_ms": 1_952_000_000_i64, "not_covered_ms": 0, "out_of_window_ms": 0,
             "holiday_ms": 0, "excluded_ms": 7_200_000, "up_ms": 1_944_432_000_i64, "down_ms": 368_000,
