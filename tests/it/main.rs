@@ -1,5 +1,6 @@
 //! Promises kept end to end. One file per promise; its name is the promise.
 
+mod a_plan_reaches_the_kinds_it_names;
 mod a_restored_backup_tells_what_it_lacks;
 mod agent_and_collector_trust_each_other;
 mod bad_settings_are_answered_whole;
