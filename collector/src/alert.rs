@@ -10,6 +10,7 @@
 //! when the collector was restarted and starts counting anew.
 
 pub mod alertmanager;
+mod budget;
 pub mod webhook;
 
 use std::time::Duration;
@@ -35,6 +36,14 @@ pub enum AlertKind {
     Outage,
     /// The month's loss is above the budget of the whole month: final.
     SlaBreach,
+    /// The budget burns so fast that somebody must act now.
+    BudgetBurn,
+    /// At the rate of the month so far it ends below its target: for whoever answers for the contract.
+    SlaForecast,
+    /// What is known about a sealed month is not what it was sealed on.
+    MonthDiffers,
+    /// A figure shown is not what the blocks give: a fault of this program.
+    FigureDiffers,
     /// A host lacks a security fix for longer than the policy allows.
     PatchOverdue,
     /// An agent has been silent for too long.
@@ -44,15 +53,28 @@ pub enum AlertKind {
 }
 
 impl AlertKind {
-    /// Every kind.
-    pub const ALL: [Self; 5] =
-        [Self::Outage, Self::SlaBreach, Self::PatchOverdue, Self::AgentSilent, Self::StoreDiffers];
+    /// All of them, with their words.
+    pub const WORDS: [(&'static str, Self); 9] = [
+        ("outage", Self::Outage),
+        ("sla_breach", Self::SlaBreach),
+        ("budget_burn", Self::BudgetBurn),
+        ("sla_forecast", Self::SlaForecast),
+        ("month_differs", Self::MonthDiffers),
+        ("figure_differs", Self::FigureDiffers),
+        ("patch_overdue", Self::PatchOverdue),
+        ("agent_silent", Self::AgentSilent),
+        (DIFFERS, Self::StoreDiffers),
+    ];
 
     /// The word in keys, API and messages.
     pub fn word(self) -> &'static str {
         match self {
             Self::Outage => "outage",
             Self::SlaBreach => "sla_breach",
+            Self::BudgetBurn => "budget_burn",
+            Self::SlaForecast => "sla_forecast",
+            Self::MonthDiffers => "month_differs",
+            Self::FigureDiffers => "figure_differs",
             Self::PatchOverdue => "patch_overdue",
             Self::AgentSilent => "agent_silent",
             Self::StoreDiffers => DIFFERS,
@@ -64,6 +86,10 @@ impl AlertKind {
         match self {
             Self::Outage => "PeilServiceOutage",
             Self::SlaBreach => "PeilSlaBreach",
+            Self::BudgetBurn => "PeilBudgetBurn",
+            Self::SlaForecast => "PeilSlaForecast",
+            Self::MonthDiffers => "PeilMonthDiffers",
+            Self::FigureDiffers => "PeilFigureDiffers",
             Self::PatchOverdue => "PeilPatchOverdue",
             Self::AgentSilent => "PeilAgentSilent",
             Self::StoreDiffers => "PeilStoreDiffers",
@@ -73,8 +99,14 @@ impl AlertKind {
     /// `critical` wakes somebody, `warning` can wait for the morning.
     pub fn severity(self) -> &'static str {
         match self {
-            Self::Outage => "critical",
-            Self::SlaBreach | Self::PatchOverdue | Self::AgentSilent | Self::StoreDiffers => "warning",
+            Self::Outage | Self::BudgetBurn => "critical",
+            Self::SlaBreach
+            | Self::SlaForecast
+            | Self::MonthDiffers
+            | Self::FigureDiffers
+            | Self::PatchOverdue
+            | Self::AgentSilent
+            | Self::StoreDiffers => "warning",
         }
     }
 }
@@ -98,11 +130,14 @@ pub struct Wanted {
 
 /// All alerts that must be open at the snapshot's moment.
 pub fn wanted(snapshot: &Snapshot) -> Vec<Wanted> {
-    let services =
-        snapshot.services.iter().flat_map(|service| [outage(service, snapshot.at), breach(service, snapshot.at)]);
+    let now = snapshot.at;
+    let services = snapshot.services.iter().flat_map(|service| {
+        [outage(service, now), breach(service, now), budget::burn(service, now), budget::forecast(service, now)]
+    });
     let hosts = snapshot.hosts.iter().filter(|host| !host.revoked);
     let hosts = hosts.flat_map(|host| [silent(host, snapshot.at), overdue(host, snapshot.at)]);
-    services.chain(hosts).chain([differs(snapshot)]).flatten().collect()
+    let services = services.chain(hosts).chain([differs(snapshot)]).flatten();
+    services.chain(snapshot.notices.iter().map(budget::differs)).collect()
 }
 
 /// Whether the trouble of an open alert that is not wanted has passed. What is not configured any more is over.

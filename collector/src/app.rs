@@ -11,33 +11,38 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use peil_proto::ids::CheckNo;
+use peil_proto::plan::CheckDef;
 use peil_proto::time::WallClock;
 use peil_proto::units::Millis;
 use peil_proto::wire::enrolment_server::EnrolmentServer;
 use peil_proto::wire::telemetry_server::TelemetryServer;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::access::{Access, AccessStore, PasswordCost, Role, first_run_password};
 use crate::alert::Sender;
-use crate::config::Config;
+use crate::config::{Compaction, Config};
 use crate::contract;
 use crate::derive::Holds;
 use crate::identity::Identity;
 use crate::ingest::TelemetryService;
 use crate::ingest::enrolment::EnrolmentService;
 use crate::job::Pipeline;
+use crate::job::agree::Agree;
 use crate::job::compact::{Compact, STEP_BLOCKS};
 use crate::job::deliver::Deliver;
 use crate::job::derive::Derive;
 use crate::job::judge::Judge;
 use crate::job::keep::Keep;
 use crate::job::lead::{Lead, Leading};
-use crate::job::measure::Measure;
+use crate::job::measure::{Measure, Notices};
+use crate::job::month::Months;
 use crate::job::progress::{Progress, Tell};
 use crate::job::raise::Raise;
+use crate::job::recheck::Recheck;
 use crate::job::retain::Retain;
 use crate::job::verify::{Nightly, Verify};
 use crate::pki::Authority;
@@ -103,9 +108,12 @@ pub async fn run(
     let access = Access::new(AccessStore::Store(store.clone()), clock.clone(), PasswordCost::STANDARD)?;
     first_password(&access).await?;
 
-    let numbers = store.assign_checks(config.checks.keys().cloned().collect()).await?;
+    let (in_force, generation) = Agree::read(&store, &config).await?;
     let groups = store.agents().await?.into_iter().map(|row| (row.agent, row.group)).collect();
-    let (plan_sender, plans) = watch::channel(Arc::new(Plans::new(&config.checks, &numbers, groups)));
+    let (plan_sender, plans) =
+        watch::channel(Arc::new(Plans::new(&in_force.agreement.checks_at(clock.now()), &in_force.numbers, groups)));
+    let checks = in_force.checks_to_fold();
+    let (agreed, in_force) = watch::channel(Arc::new(in_force));
     let (publish, latest) = watch::channel(Arc::new(Snapshot::default()));
     let (committed, raised) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let presence = Presence::default();
@@ -113,20 +121,19 @@ pub async fn run(
 
     let (lead, leading) =
         Lead::start(store.clone(), identity.holder.clone(), identity.row(clock.now()), presence.clone()).await?;
-    let checks: BTreeMap<_, _> = plans.borrow().by_number().into_iter().map(|(no, check)| (no, check.def)).collect();
-    let holds = checks
-        .iter()
-        .map(|(no, check)| (*no, contract::hold(Millis(check.interval_ms.into()), Millis(check.timeout_ms.into()))))
-        .collect();
     let progress = Arc::new(watch::Sender::new(Progress::default()));
+    let holds = holds_of(&checks);
     let judge = Judge::start(store.clone(), clock.clone(), checks, config.patch.term, leading.clone()).await?;
+    let (tell_months, months_differing) = watch::channel(Arc::default());
+    let (tell_rechecked, rechecked) = watch::channel(Arc::default());
+    let (freeze, frozen) = mpsc::channel(1);
     let pipeline = Pipeline {
         judge,
         measure: Measure {
             store: store.clone(),
             clock: clock.clone(),
-            services: Arc::new(config.services.clone()),
-            plans: plans.clone(),
+            in_force: in_force.clone(),
+            notices: Notices { months: months_differing, rechecked },
             presence: presence.clone(),
             agents: config.agents,
             patch: config.patch,
@@ -136,10 +143,14 @@ pub async fn run(
         },
         raise: Raise {
             store: store.clone(),
-            channels: config.channels.iter().map(|channel| channel.name.clone()).collect(),
+            channels: config.channels.iter().map(|channel| (channel.name.clone(), channel.kinds.clone())).collect(),
             leading: leading.clone(),
         },
         publish,
+        recheck: freeze,
+        rechecked_on: None,
+        clock: clock.clone(),
+        in_force: in_force.clone(),
         committed: committed.clone(),
         raised: raised.clone(),
     };
@@ -150,7 +161,7 @@ pub async fn run(
         clock: clock.clone(),
         public_url: config.listen.public_url.clone(),
         raised,
-        leading,
+        leading: leading.clone(),
     };
     let keep = Keep {
         store: store.clone(),
@@ -161,9 +172,12 @@ pub async fn run(
         certificate: certificate.clone(),
         names: config.listen.names.clone(),
         plans: Arc::new(plan_sender),
-        checks: Arc::new(config.checks.clone()),
-        numbers,
+        in_force,
     };
+    let months =
+        Months::new(store.clone(), clock.clone(), leading, keep.in_force.clone(), config.seal_day, tell_months);
+    let recheck = Recheck { store: store.clone(), frozen, publish: tell_rechecked };
+    let agree = Agree { store: store.clone(), config: config.clone(), publish: agreed, seen: generation };
     keep.activate().await?;
 
     let (closing, ending) = (CancellationToken::new(), CancellationToken::new());
@@ -171,9 +185,14 @@ pub async fn run(
     jobs.spawn(pipeline.run(ending.clone()));
     jobs.spawn(deliver.run(ending.clone()));
     jobs.spawn(keep.run(ending.clone()));
+    jobs.spawn(agree.run(ending.clone()));
+    jobs.spawn(months.run(ending.clone()));
+    jobs.spawn(recheck.run(ending.clone()));
     jobs.spawn(lead.run(ending.clone()));
     jobs.spawn(derive.run(ending.clone()));
-    jobs.spawn(compact.run(ending.clone()));
+    if config.compaction == Compaction::WhenOver {
+        jobs.spawn(compact.run(ending.clone()));
+    }
     jobs.spawn(retain.run(ending.clone()));
     jobs.spawn(nightly.run(ending.clone()));
     // A store that cannot be judged now is told by the pages and by `/readyz`; nobody is helped by closed ports.
@@ -219,6 +238,12 @@ pub async fn run(
     finish(&jobs, "jobs").await;
     store.close().await;
     Ok(())
+}
+
+/// How long a sample of each check holds.
+fn holds_of(checks: &BTreeMap<CheckNo, CheckDef>) -> Holds {
+    let hold = |def: &CheckDef| contract::hold(Millis(def.interval_ms.into()), Millis(def.timeout_ms.into()));
+    checks.iter().map(|(no, def)| (*no, hold(def))).collect()
 }
 
 /// The jobs that turn blocks into hours and days, compare the two, and remove what is old.

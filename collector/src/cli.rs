@@ -3,6 +3,7 @@
 //! Commands beside `run` open the same store as the running collector; SQLite lets both write, and what
 //! they change is in force within five seconds. Exit status: 0 done, 1 failed, 2 unusable input.
 
+mod agreement;
 mod rebuild;
 
 use std::io::{IsTerminal as _, Write as _};
@@ -19,6 +20,7 @@ use peil_proto::units::Millis;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::{Access, AccessStore, PasswordCost, Role, first_run_password};
+use crate::apply::ApplyError;
 use crate::config::{Config, DEFAULT_PATH};
 use crate::evaluate::Form;
 use crate::pki::Authority;
@@ -56,6 +58,24 @@ enum Command {
     /// Figures of the contract
     #[command(subcommand)]
     Sla(Sla),
+    /// Bring contracts, services and checks from files into force: what differs becomes a new version
+    Apply {
+        #[command(flatten)]
+        config: ConfigArg,
+        /// Directory with *.toml files
+        dir: PathBuf,
+        /// Only show what would change
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Print what was applied, as a file that `apply` takes
+    Export(ConfigArg),
+    /// Time left out of the figures: propose, approve, close, list
+    #[command(subcommand)]
+    Exclusion(agreement::ExclusionCommand),
+    /// Months that are over: list, seal, supersede, hand out
+    #[command(subcommand)]
+    Month(agreement::MonthCommand),
     /// One-use tokens with which hosts enrol
     #[command(subcommand)]
     Token(TokenCommand),
@@ -112,6 +132,15 @@ enum Sla {
         /// The moment to look from, such as 2026-04-15T12:00:00+02:00
         #[arg(long, value_name = "TIME", value_parser = UtcTime::parse)]
         at: UtcTime,
+    },
+    /// Recompute a sealed report from the data it was made of, and say whether it is equal or where it differs;
+    /// exit status 0 equal, 3 different
+    Verify {
+        /// The report
+        report: PathBuf,
+        /// The bundle that belongs to it
+        #[arg(long, value_name = "BUNDLE")]
+        data: PathBuf,
     },
 }
 
@@ -191,7 +220,8 @@ pub fn run(cli: Cli) -> ExitCode {
     match dispatch(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let refused = error.downcast_ref::<Refused>().is_some();
+            let refused = error.downcast_ref::<Refused>().is_some()
+                || matches!(error.downcast_ref::<ApplyError>(), Some(ApplyError::Refused(_)));
             let _ = writeln!(std::io::stderr(), "peil-collector: {}", crate::chain(error.as_ref()));
             ExitCode::from(if refused { 2 } else { 1 })
         }
@@ -206,6 +236,7 @@ fn sla(command: &Sla) -> ExitCode {
         Sla::Evaluate { file, explain: true, .. } => evaluate::command(file, Form::Explain),
         Sla::Evaluate { file, .. } => evaluate::command(file, Form::Json),
         Sla::Forecast { file, at } => evaluate::forecast_command(file, *at),
+        Sla::Verify { report, data } => evaluate::verify::command(report, data),
     }
 }
 
@@ -225,6 +256,12 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
             ))
         }
         Command::Sla(_) => Ok(()),
+        Command::Apply { config, dir, dry_run } => {
+            runtime.block_on(agreement::apply_dir(&config.config, &dir, dry_run, clock.now()))
+        }
+        Command::Export(arg) => runtime.block_on(agreement::export(&arg.config, clock.now())),
+        Command::Exclusion(command) => runtime.block_on(agreement::exclusion(command, clock.now())),
+        Command::Month(command) => runtime.block_on(agreement::month_command(command, clock.now())),
         Command::Token(command) => runtime.block_on(token(command, &clock)),
         Command::Agent(command) => runtime.block_on(agent(command, &clock)),
         Command::User(UserCommand::Password(arg)) => runtime.block_on(new_password(&arg.config, clock)),

@@ -6,6 +6,11 @@
 
 pub mod cli;
 pub mod config;
+pub mod agreement;
+pub mod apply;
+pub mod decisions;
+pub mod months;
+pub mod refold;
 pub mod app;
 pub mod identity;
 

@@ -14,6 +14,8 @@ use peil_proto::units::{Microjoules, Millis};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::contract::calendar::Month;
+
 /// The newest snapshot, shared.
 pub type Latest = tokio::sync::watch::Receiver<Arc<Snapshot>>;
 
@@ -31,6 +33,8 @@ pub struct Snapshot {
     pub alerts: Vec<AlertView>,
     /// What the last comparison of stored values with the blocks found; null before the first.
     pub verified: Option<VerifiedView>,
+    /// Figures that are not what they were said to be.
+    pub notices: Vec<Notice>,
 }
 
 /// A comparison of stored values with what follows from the blocks.
@@ -45,6 +49,48 @@ pub struct VerifiedView {
     pub differences: usize,
     /// The first of them in words.
     pub first: String,
+}
+
+/// A figure that differs from one that was told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Notice {
+    /// What differs.
+    pub kind: NoticeKind,
+    /// Whose figure.
+    pub service: String,
+    /// `2026-04`.
+    pub month: String,
+    /// What was found, in one sentence.
+    pub detail: String,
+    /// When.
+    #[schema(value_type = i64)]
+    pub since: UtcTime,
+}
+
+/// Kinds of [`Notice`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum NoticeKind {
+    /// What is known about a sealed month is not what it was sealed on.
+    MonthDiffers,
+    /// The figure shown is not the one that the blocks give.
+    FigureDiffers,
+}
+
+impl Notice {
+    /// About a sealed month.
+    pub fn month_differs(service: &str, month: Month, version: u32, since: UtcTime) -> Self {
+        let detail = format!("what is known about {month} is not what edition {version} was sealed on");
+        let (service, month) = (service.to_owned(), month.to_string());
+        Self { kind: NoticeKind::MonthDiffers, service, month, detail, since }
+    }
+
+    /// About the figure of a running month.
+    pub fn figure_differs(service: &str, month: &str, shown: &str, again: &str, since: UtcTime) -> Self {
+        let detail = format!("the figure shown was {shown}, the blocks gave {again}");
+        let (service, month) = (service.to_owned(), month.to_owned());
+        Self { kind: NoticeKind::FigureDiffers, service, month, detail, since }
+    }
 }
 
 /// A service: its state now and its month to date.
@@ -94,6 +140,8 @@ pub struct ServiceView {
     /// Time without evidence so far.
     #[schema(value_type = i64)]
     pub unknown_ms: Millis,
+    /// What the month so far says about its end.
+    pub forecast: ForecastView,
     /// The whole evaluation, exactly as `sla evaluate` prints it.
     #[schema(value_type = Object)]
     pub figure: serde_json::Value,
@@ -101,6 +149,45 @@ pub struct ServiceView {
     pub outages: Vec<OutageView>,
     /// What it is made of.
     pub checks: Vec<CheckView>,
+}
+
+/// The budget as it burns, in service time.
+#[derive(Debug, Clone, Default, Serialize, ToSchema)]
+pub struct ForecastView {
+    /// Share of the service time so far that was lost, divided by the share that may be; at 1 the month ends with an
+    /// empty budget. `null` before the first service time.
+    #[schema(example = "1.327")]
+    pub burn: Option<String>,
+    /// `lasts`, `ahead` or `past`: whether the budget is used up before the end of the month at this rate.
+    pub exhausted: String,
+    /// When.
+    #[schema(value_type = Option<i64>)]
+    pub exhausted_at: Option<UtcTime>,
+    /// Availability at the end of the month at this rate, floored.
+    pub projected: Option<String>,
+    /// Availability at the end of the month without any further loss, floored.
+    pub best: Option<String>,
+    /// Service time so far.
+    #[schema(value_type = i64)]
+    pub elapsed_ms: Millis,
+    /// Fast, middle and slow.
+    pub tiers: Vec<BurnTierView>,
+}
+
+/// How fast the budget burned lately.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct BurnTierView {
+    /// Service time looked back on.
+    #[schema(value_type = i64)]
+    pub window_ms: Millis,
+    /// Loss in it.
+    #[schema(value_type = i64)]
+    pub lost_ms: Millis,
+    /// The burn above which it fires.
+    #[schema(example = "14.4")]
+    pub threshold: String,
+    /// It burns faster, also in the last twelfth of the window.
+    pub fires: bool,
 }
 
 /// A stretch of DOWN.

@@ -12,11 +12,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use peil_collector::config::Config;
+use peil_collector::job::agree::Agree;
 use peil_collector::job::judge::Judge;
 use peil_collector::job::lead::Lead;
-use peil_collector::job::measure::Measure;
+use peil_collector::job::measure::{Measure, Notices};
 use peil_collector::job::progress::Progress;
-use peil_collector::plans::Plans;
 use peil_collector::presence::Presence;
 use peil_collector::store::agents::NewAgent;
 use peil_collector::store::blocks::NewBlock;
@@ -291,10 +291,9 @@ async fn fed_in_peace(dir: &std::path::Path, members: &[Arc<Member>], plan: &Pla
 async fn figures(store: Store, settings: &str, at: UtcTime) -> anyhow::Result<String> {
     let config = Config::parse("settings", settings).context("the settings")?;
     let clock = WallClock::manual(at);
-    let numbers = store.assign_checks(config.checks.keys().cloned().collect()).await?;
-    let groups = store.agents().await?.into_iter().map(|row| (row.agent, row.group)).collect();
-    let plans = Arc::new(Plans::new(&config.checks, &numbers, groups));
-    let checks = plans.by_number().into_iter().map(|(no, check)| (no, check.def)).collect();
+    let (in_force, _) = Agree::read(&store, &config).await?;
+    let checks = in_force.checks_to_fold();
+    let nothing = || watch::channel(Arc::new(Vec::new())).1;
     let (id, name) = ("judge".to_owned(), "test".to_owned());
     let holder = Holder { id: id.clone(), start: "1".to_owned() };
     let me = CollectorRow { id, name, version: String::new(), started_at: at, seen_at: at };
@@ -303,8 +302,8 @@ async fn figures(store: Store, settings: &str, at: UtcTime) -> anyhow::Result<St
     let measure = Measure {
         store: store.clone(),
         clock,
-        services: Arc::new(config.services),
-        plans: watch::channel(plans).1,
+        in_force: watch::channel(Arc::new(in_force)).1,
+        notices: Notices { months: nothing(), rechecked: nothing() },
         presence: Presence::default(),
         leading,
         agents: config.agents,

@@ -3,7 +3,7 @@
 use peil_proto::ids::AgentId;
 
 use super::*;
-use crate::snapshot::VerifiedView;
+use crate::snapshot::{BurnTierView, ForecastView, VerifiedView};
 use crate::store::alerts::AlertId;
 
 const NOW: UtcTime = UtcTime(1_776_247_200_000);
@@ -28,6 +28,7 @@ fn service(state: State, in_window: bool) -> ServiceView {
         budget_left_ms: Millis::ZERO,
         counted_down_ms: Millis::ZERO,
         unknown_ms: Millis::ZERO,
+        forecast: ForecastView::default(),
         figure: serde_json::Value::Null,
         outages: Vec::new(),
         checks: Vec::new(),
@@ -55,7 +56,7 @@ fn host(connected: bool, last_contact: Option<UtcTime>) -> HostView {
 }
 
 fn snapshot(services: Vec<ServiceView>, hosts: Vec<HostView>) -> Snapshot {
-    Snapshot { at: NOW, services, hosts, alerts: Vec::new(), verified: None }
+    Snapshot { at: NOW, services, hosts, alerts: Vec::new(), notices: Vec::new(), verified: None }
 }
 
 fn open(key: &str) -> AlertRow {
@@ -150,4 +151,36 @@ fn a_store_that_differs_is_one_alert_until_a_comparison_finds_nothing() {
     assert!(!is_over(&open, &with(None)), "after a restart nothing was compared yet");
     assert!(!is_over(&open, &with(found(3))));
     assert!(is_over(&open, &with(found(0))));
+}
+
+/// Burning at these tiers, with the budget gone in a day, after `days` of service time.
+fn burning(fires: [bool; 3], days: i64) -> ServiceView {
+    let tier =
+        |fires| BurnTierView { window_ms: Millis::HOUR, lost_ms: Millis::MINUTE, threshold: "6.0".into(), fires };
+    let forecast = ForecastView {
+        exhausted: "ahead".into(),
+        exhausted_at: Some(NOW.plus(Millis::DAY)),
+        elapsed_ms: Millis(days * Millis::DAY.0),
+        tiers: fires.map(tier).into(),
+        ..ForecastView::default()
+    };
+    ServiceView { forecast, ..service(State::Up, true) }
+}
+
+fn kinds(service: ServiceView) -> Vec<AlertKind> {
+    wanted(&snapshot(vec![service], Vec::new())).into_iter().map(|wanted| wanted.kind).collect()
+}
+
+#[test]
+fn a_fast_burn_wakes_and_a_slow_one_is_a_forecast() {
+    assert_eq!(kinds(burning([true, false, false], 0)), [AlertKind::BudgetBurn]);
+    assert_eq!(kinds(burning([false, true, true], 0)), [AlertKind::BudgetBurn], "one alert, whatever tier");
+    assert_eq!(kinds(burning([false, false, true], 0)), []);
+    assert_eq!(kinds(burning([false, false, true], 1)), [AlertKind::SlaForecast]);
+}
+
+#[test]
+fn after_a_certain_breach_nobody_is_told_that_one_may_come() {
+    let over = ServiceView { breach_certain: true, ..burning([false; 3], 9) };
+    assert_eq!(kinds(over), [AlertKind::SlaBreach]);
 }

@@ -80,6 +80,14 @@ impl Track {
         track
     }
 
+    /// The same samples under a longer hold; a shorter one leaves it as it is. So a check whose rhythm changed is
+    /// folded under the shortest and judged under each.
+    #[must_use]
+    pub fn held_for(mut self, hold: Millis) -> Self {
+        self.hold = self.hold.max(hold);
+        self
+    }
+
     /// How long a sample holds without a next one.
     pub fn hold(&self) -> Millis {
         self.hold
@@ -89,6 +97,12 @@ impl Track {
     /// with that sample, and what follows is UNKNOWN.
     pub fn retire(&mut self) {
         self.retired = true;
+    }
+
+    /// As if somebody still looked.
+    pub(super) fn watched(mut self) -> Self {
+        self.retired = false;
+        self
     }
 
     /// When a retired track stops to have a vote, if it stands on DOWN then.
@@ -178,6 +192,22 @@ impl Track {
     pub(super) fn pieces(&self) -> impl Iterator<Item = Piece> + '_ {
         let newest = self.newest.map(|(at, state)| Piece { state, first: at, last: at });
         self.pieces.iter().copied().chain(newest)
+    }
+
+    /// The fewest samples that make this track again: of a run that says the same, those that keep it held.
+    /// That the track is retired cannot be said in samples.
+    pub fn samples(&self) -> Vec<(UtcTime, State)> {
+        let mut samples = Vec::new();
+        for Piece { state, first, last } in self.pieces() {
+            let step = if state == State::Unknown { last.since(first) } else { self.hold };
+            let mut at = first;
+            while at < last {
+                samples.push((at, state));
+                at = at.plus(step.max(Millis(1)));
+            }
+            samples.push((last, state));
+        }
+        samples
     }
 
     #[cfg(test)]

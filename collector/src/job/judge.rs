@@ -127,6 +127,34 @@ impl Judge {
         &self.live
     }
 
+    /// Folds under these checks from now on; where they are others than before, all live state is read again.
+    ///
+    /// # Errors
+    /// When the store cannot be read or written; then everything is as it was.
+    pub async fn follow(&mut self, checks: &BTreeMap<CheckNo, CheckDef>) -> Result<(), StoreError> {
+        if self.checks == *checks {
+            return Ok(());
+        }
+        self.write_pending().await?;
+        let before = std::mem::replace(&mut self.checks, checks.clone());
+        let now = self.clock.now();
+        match self.refill(now).await {
+            Ok(()) => {
+                self.judge_new().await?;
+                self.rebuild_late(now).await
+            }
+            Err(error) => {
+                self.checks = before;
+                Err(error)
+            }
+        }
+    }
+
+    /// How far blocks are folded.
+    pub fn through(&self) -> &Through {
+        &self.cursor
+    }
+
     /// Folds everything committed since the last time.
     ///
     /// # Errors

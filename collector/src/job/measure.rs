@@ -13,23 +13,27 @@ use peil_proto::time::{UtcTime, WallClock};
 use peil_proto::units::{Microjoules, Millis};
 use tokio::sync::watch;
 
-use crate::config::{Agents, Check, PatchPolicy, Service};
+use crate::agreement::InForce;
+use crate::config::{Agents, Check, PatchPolicy};
+use crate::contract::approval::ExclusionFile;
 use crate::contract::calendar::Month;
+use crate::contract::dossier::Testimony;
+use crate::contract::forecast::{BurnTier, Exhaustion, Forecast};
 use crate::contract::outage::Standing;
 use crate::contract::patch::OpenFinding;
 use crate::contract::span::Span;
-use crate::contract::terms::Terms;
+use crate::contract::terms::{Terms, UnknownClause};
 use crate::contract::track::Track;
-use crate::contract::{self, Case, CheckEvidence, Evidence, ToDate};
+use crate::contract::{self, Dated, ToDate};
+use crate::decisions;
 use crate::evaluate::output;
 use crate::job::lead::Leading;
 use crate::job::progress::Progress;
 use crate::live::{Host, Live, Vantage};
-use crate::plans::Plans;
 use crate::presence::{Contact, Presence};
 use crate::snapshot::{
-    CheckView, EnergyHourView, EnergyView, FindingView, HostView, OutageView, PatchState, PatchView, ServiceView,
-    Snapshot, TimesView, VantageView, VerifiedView,
+    BurnTierView, CheckView, EnergyHourView, EnergyView, FindingView, ForecastView, HostView, Notice, OutageView,
+    PatchState, PatchView, ServiceView, Snapshot, TimesView, VantageView, VerifiedView,
 };
 use crate::store::agents::AgentRow;
 use crate::store::blocks::StreamTotals;
@@ -39,6 +43,8 @@ use crate::store::{Store, StoreError};
 const HOURS_SHOWN: usize = 24;
 /// Unknown time is not called lost for good while an agent heard within this time is away: its spool brings it.
 const AWAITED_MAX: Millis = Millis::DAY;
+/// Exclusions that ended longer ago have no part in a running month.
+const EXCLUSIONS_BACK: Millis = Millis(32 * Millis::DAY.0);
 /// An agent tells about itself every minute; connected and quiet for longer than this it is as good as gone.
 const QUIET_WHILE_CONNECTED_MAX: Millis = Millis(5 * Millis::MINUTE.0);
 
@@ -49,9 +55,9 @@ pub struct Measure {
     /// Wall clock.
     pub clock: WallClock,
     /// What is judged.
-    pub services: Arc<BTreeMap<String, Service>>,
-    /// Checks with their numbers.
-    pub plans: watch::Receiver<Arc<Plans>>,
+    pub in_force: watch::Receiver<Arc<InForce>>,
+    /// Figures found to differ.
+    pub notices: Notices,
     /// Who is here.
     pub presence: Presence,
     /// When silence is an alert.
@@ -66,6 +72,22 @@ pub struct Measure {
     pub listening_since: UtcTime,
 }
 
+/// What other jobs found out about figures, for the snapshot.
+#[derive(Clone)]
+pub struct Notices {
+    /// About sealed months.
+    pub months: watch::Receiver<Arc<Vec<Notice>>>,
+    /// From the comparison at night.
+    pub rechecked: watch::Receiver<Arc<Vec<Notice>>>,
+}
+
+impl Notices {
+    fn all(&self) -> Vec<Notice> {
+        let of = |found: &watch::Receiver<Arc<Vec<Notice>>>| Arc::clone(&found.borrow());
+        [of(&self.months), of(&self.rechecked)].iter().flat_map(|found| found.iter().cloned()).collect()
+    }
+}
+
 /// What all services of one snapshot share.
 struct Scene<'l> {
     now: UtcTime,
@@ -73,7 +95,9 @@ struct Scene<'l> {
     records_awaited: bool,
     live: &'l Live,
     progress: Progress,
+    in_force: &'l InForce,
     checks: BTreeMap<String, (CheckNo, Check)>,
+    exclusions: &'l [ExclusionFile],
     agents: BTreeMap<AgentId, &'l AgentRow>,
 }
 
@@ -85,6 +109,20 @@ impl Scene<'_> {
     /// Whether this agent is to look at the check no longer: it was revoked, or the check is for others now.
     fn is_retired(&self, agent: AgentId, check: &Check) -> bool {
         self.agents.get(&agent).is_none_or(|row| row.revoked_at.is_some() || !check.is_for(&row.hostname, &row.group))
+    }
+
+    /// Everything known about `month` of one service, in chapters.
+    fn month(&self, service: &str, month: Month) -> Option<Dated> {
+        let of_service = self.exclusions.iter().filter(|file| file.proposal.service == service).cloned().collect();
+        let dossier = self.in_force.agreement.dossier(service, |check| self.testimony(check), of_service)?;
+        dossier.as_known_at(month, self.now)
+    }
+
+    /// What the vantages of the check `name` say.
+    fn testimony(&self, name: &str) -> BTreeMap<String, Testimony> {
+        let Some((no, check)) = self.checks.get(name) else { return BTreeMap::new() };
+        let vantages = self.live.vantages_of(*no);
+        vantages.map(|(agent, seen)| (agent.to_string(), Testimony::Track(self.track(agent, check, seen)))).collect()
     }
 
     /// What the vantage saw. One that is retired has no vote after its last sample: a DOWN that nobody can ever see
@@ -108,16 +146,20 @@ impl Measure {
         let agents = self.store.agents().await?;
         let totals = self.store.totals_by_agent().await?;
         let contacts = self.contacts().await?;
-        let by_number = self.plans.borrow().by_number();
+        let in_force = Arc::clone(&self.in_force.borrow());
+        let exclusions = decisions::exclusions(&self.store, now.plus(Millis(-EXCLUSIONS_BACK.0))).await?;
         let scene = Scene {
             now,
             records_awaited: self.awaits_records(&agents, &contacts, now),
             live,
             progress: self.progress.borrow().clone(),
-            checks: by_number.into_iter().map(|(no, check)| (check.def.name.clone(), (no, check))).collect(),
+            checks: in_force.numbered_checks_at(now),
+            in_force: &in_force,
+            exclusions: &exclusions,
             agents: agents.iter().map(|row| (row.agent, row)).collect(),
         };
-        let services = self.services.iter().map(|(name, service)| service_view(&scene, name, service)).collect();
+        let names = in_force.agreement.service_names();
+        let services = names.filter_map(|name| service_view(&scene, name)).collect();
         let mut hosts: Vec<_> = agents
             .iter()
             .map(|row| {
@@ -127,7 +169,14 @@ impl Measure {
             })
             .collect();
         hosts.sort_by(|a: &HostView, b| a.host.cmp(&b.host).then(a.agent.cmp(&b.agent)));
-        Ok(Snapshot { at: now, services, hosts, alerts: Vec::new(), verified: self.verified() })
+        Ok(Snapshot {
+            at: now,
+            services,
+            hosts,
+            alerts: Vec::new(),
+            notices: self.notices.all(),
+            verified: self.verified(),
+        })
     }
 
     fn verified(&self) -> Option<VerifiedView> {
@@ -198,8 +247,10 @@ impl Measure {
     }
 }
 
-fn service_view(scene: &Scene<'_>, name: &str, service: &Service) -> ServiceView {
+/// `None` before the first version of the service, and of its contract.
+fn service_view(scene: &Scene<'_>, name: &str) -> Option<ServiceView> {
     let now = scene.now;
+    let service = scene.in_force.agreement.service_at(name, now)?;
     let month = Month::of(now, &service.terms.timezone);
     let used: BTreeMap<String, &(CheckNo, Check)> = service
         .expression
@@ -207,25 +258,10 @@ fn service_view(scene: &Scene<'_>, name: &str, service: &Service) -> ServiceView
         .into_iter()
         .filter_map(|name| Some((name.to_owned(), scene.checks.get(name)?)))
         .collect();
-    let evidence = |(no, check): &(CheckNo, Check)| CheckEvidence {
-        interval: Millis(check.def.interval_ms.into()),
-        timeout: Millis(check.def.timeout_ms.into()),
-        quorum: check.quorum,
-        vantages: scene
-            .live
-            .vantages_of(*no)
-            .map(|(agent, vantage)| (agent.to_string(), Evidence::Track(scene.track(agent, check, vantage))))
-            .collect(),
-    };
-    let case = Case {
-        month,
-        terms: service.terms.clone(),
-        service: service.expression.clone(),
-        checks: used.iter().map(|(name, check)| (name.clone(), evidence(check))).collect(),
-        exclusions: Vec::new(),
-    };
-    let ToDate { figure, budget_ms, budget_left_ms, breach_certain, state_now, because, .. } =
-        contract::evaluate_to_date(&case, now);
+    let dated = scene.month(name, month)?;
+    let (to_date, forecast) = contract::evaluate_and_forecast(&dated, now);
+    let forecast = forecast_view(&dated, &forecast, scene);
+    let ToDate { figure, budget_ms, budget_left_ms, breach_certain, state_now, because, .. } = to_date;
     let outages: Vec<_> = figure
         .outages
         .iter()
@@ -244,7 +280,7 @@ fn service_view(scene: &Scene<'_>, name: &str, service: &Service) -> ServiceView
         State::Unknown => None,
     };
     let percent = |percent: Option<contract::percent::Percent>| percent.map(|percent| percent.to_string());
-    ServiceView {
+    Some(ServiceView {
         name: name.to_owned(),
         state: state_now,
         since,
@@ -263,9 +299,46 @@ fn service_view(scene: &Scene<'_>, name: &str, service: &Service) -> ServiceView
         budget_left_ms,
         counted_down_ms: figure.counted_down_ms,
         unknown_ms: figure.unknown_ms,
+        forecast,
         figure: output::to_value(&figure, &service.terms.timezone),
         outages,
         checks: used.values().map(|(no, check)| check_view(scene, *no, check)).collect(),
+    })
+}
+
+/// Decimals of rates and percentages that people look at.
+const PLACES: usize = 6;
+
+/// While records are on their way, unknown time fires no tier: it may become known.
+fn forecast_view(dated: &Dated, forecast: &Forecast, scene: &Scene<'_>) -> ForecastView {
+    let fires = forecast.tiers.map(|tier| tier.fires);
+    let certain = match fires.contains(&true) && scene.records_awaited {
+        true => {
+            let mut known = dated.clone();
+            known.chapters.iter_mut().for_each(|chapter| chapter.terms.unknown = UnknownClause::Up);
+            contract::forecast(&known, scene.now).tiers.map(|tier| tier.fires)
+        }
+        false => fires,
+    };
+    let (exhausted, exhausted_at) = match forecast.exhausted {
+        Exhaustion::Past(at) => ("past", Some(at)),
+        Exhaustion::Ahead(at) => ("ahead", Some(at)),
+        Exhaustion::Lasts => ("lasts", None),
+    };
+    let tier = |(tier, fires): (&BurnTier, bool)| BurnTierView {
+        window_ms: tier.long.window_ms,
+        lost_ms: tier.long.lost_ms,
+        threshold: format!("{}.{}", tier.threshold_tenths / 10, tier.threshold_tenths % 10),
+        fires,
+    };
+    ForecastView {
+        burn: forecast.burn.map(|burn| burn.decimal(PLACES)),
+        exhausted: exhausted.to_owned(),
+        exhausted_at,
+        projected: forecast.projected.map(|projected| projected.percent(PLACES)),
+        best: forecast.best.map(|best| best.percent(PLACES)),
+        elapsed_ms: forecast.elapsed_ms,
+        tiers: forecast.tiers.iter().zip(certain).map(tier).collect(),
     }
 }
 

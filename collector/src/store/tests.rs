@@ -12,6 +12,7 @@ mod days;
 mod alerts;
 mod access;
 mod audit;
+mod agreement;
 mod leases;
 mod layers;
 

@@ -1,8 +1,8 @@
 //! Snapshots made by hand, for tests and for the preview: each shows a state that pages must tell.
 
 use peil_collector::snapshot::{
-    AlertView, CheckView, DeliveryView, EnergyHourView, EnergyView, FindingView, HostView, OutageView, PatchState,
-    PatchView, ServiceView, Snapshot, TimesView, VantageView,
+    AlertView, CheckView, DeliveryView, EnergyHourView, EnergyView, FindingView, ForecastView, HostView, OutageView,
+    PatchState, PatchView, ServiceView, Snapshot, TimesView, VantageView,
 };
 use peil_proto::ids::AgentId;
 use peil_proto::sample::State;
@@ -39,6 +39,7 @@ pub(crate) fn calm() -> Snapshot {
         hosts: vec![host(1, "ams-web-1"), host(2, "ams-web-2")],
         alerts: vec![],
         verified: None,
+        notices: Vec::new(),
     }
 }
 
@@ -50,6 +51,7 @@ pub(crate) fn busy() -> Snapshot {
         hosts: vec![overdue(), host(2, "ams-web-2"), due(), silent(), modelled(), revoked(), untold()],
         alerts: alerts(),
         verified: None,
+        notices: Vec::new(),
     }
 }
 
@@ -74,6 +76,7 @@ pub(crate) fn service(name: &str) -> ServiceView {
         budget_left_ms: Millis(12_592_000),
         counted_down_ms: Millis(368_000),
         unknown_ms: Millis(0),
+        forecast: ForecastView::default(),
         figure: json!({
             "month": "2026-11", "month_ms": 1_952_000_000_i64, "not_covered_ms": 0, "out_of_window_ms": 0,
             "holiday_ms": 0, "excluded_ms": 7_200_000, "up_ms": 1_944_432_000_i64, "down_ms": 368_000,

@@ -91,6 +91,11 @@ impl Server {
         format!("{}?options=-csearch_path%3D{name}", self.url())
     }
 
+    /// Process id of the postmaster; `None` while it is down.
+    pub fn pid(&self) -> Option<u32> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(Child::id)
+    }
+
     /// Port on loopback.
     pub fn port(&self) -> u16 {
         self.port
