@@ -63,7 +63,7 @@ impl AlertKind {
         ("figure_differs", Self::FigureDiffers),
         ("patch_overdue", Self::PatchOverdue),
         ("agent_silent", Self::AgentSilent),
-        (DIFFERS, Self::StoreDiffers),
+        ("store_differs", Self::StoreDiffers),
     ];
 
     /// The word in keys, API and messages.
@@ -136,8 +136,8 @@ pub fn wanted(snapshot: &Snapshot) -> Vec<Wanted> {
     });
     let hosts = snapshot.hosts.iter().filter(|host| !host.revoked);
     let hosts = hosts.flat_map(|host| [silent(host, snapshot.at), overdue(host, snapshot.at)]);
-    let services = services.chain(hosts).chain([differs(snapshot)]).flatten();
-    services.chain(snapshot.notices.iter().map(budget::differs)).collect()
+    let figures = snapshot.notices.iter().map(budget::differs);
+    services.chain(hosts).chain([differs(snapshot)]).flatten().chain(figures).collect()
 }
 
 /// Whether the trouble of an open alert that is not wanted has passed. What is not configured any more is over.

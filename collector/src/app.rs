@@ -11,8 +11,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use peil_proto::ids::CheckNo;
-use peil_proto::plan::CheckDef;
 use peil_proto::time::WallClock;
 use peil_proto::units::Millis;
 use peil_proto::wire::enrolment_server::EnrolmentServer;
@@ -24,7 +22,7 @@ use tracing::{info, warn};
 
 use crate::access::{Access, AccessStore, PasswordCost, Role, first_run_password};
 use crate::alert::Sender;
-use crate::config::{Compaction, Config};
+use crate::config::Config;
 use crate::contract;
 use crate::derive::Holds;
 use crate::identity::Identity;
@@ -52,6 +50,7 @@ use crate::snapshot::Snapshot;
 use crate::store::Store;
 use crate::store::retention::Kind;
 use crate::tls::{Admission, ConnectInfo, LiveCertificate, TlsListener, profile};
+use crate::web::decide::Desk;
 use crate::web::metrics::Metrics;
 use crate::web::ready::Readiness;
 use crate::web::{self, WebState};
@@ -121,8 +120,11 @@ pub async fn run(
 
     let (lead, leading) =
         Lead::start(store.clone(), identity.holder.clone(), identity.row(clock.now()), presence.clone()).await?;
+    let holds = checks
+        .iter()
+        .map(|(no, check)| (*no, contract::hold(Millis(check.interval_ms.into()), Millis(check.timeout_ms.into()))))
+        .collect();
     let progress = Arc::new(watch::Sender::new(Progress::default()));
-    let holds = holds_of(&checks);
     let judge = Judge::start(store.clone(), clock.clone(), checks, config.patch.term, leading.clone()).await?;
     let (tell_months, months_differing) = watch::channel(Arc::default());
     let (tell_rechecked, rechecked) = watch::channel(Arc::default());
@@ -163,6 +165,7 @@ pub async fn run(
         raised,
         leading: leading.clone(),
     };
+    let decided = in_force.clone();
     let keep = Keep {
         store: store.clone(),
         admission: admission.clone(),
@@ -190,9 +193,7 @@ pub async fn run(
     jobs.spawn(recheck.run(ending.clone()));
     jobs.spawn(lead.run(ending.clone()));
     jobs.spawn(derive.run(ending.clone()));
-    if config.compaction == Compaction::WhenOver {
-        jobs.spawn(compact.run(ending.clone()));
-    }
+    jobs.spawn(compact.run(ending.clone()));
     jobs.spawn(retain.run(ending.clone()));
     jobs.spawn(nightly.run(ending.clone()));
     // A store that cannot be judged now is told by the pages and by `/readyz`; nobody is helped by closed ports.
@@ -223,7 +224,8 @@ pub async fn run(
         certificate_life: config.agents.certificate_life,
     };
     ports.spawn(serve_agents(agents, telemetry, enrolment, closing.clone()));
-    let state = web_state(&store, latest, access, clock, closing.clone());
+    let desk = Desk { store: store.clone(), config: Arc::new(config), in_force: decided };
+    let state = web_state(&store, latest, access, clock, closing.clone(), desk);
     state.metrics.watch_progress(progress.subscribe());
     ports.spawn(serve_web(people, state, closing.clone()));
     info!(agents = %open.agents, web = %open.web, "listening");
@@ -238,12 +240,6 @@ pub async fn run(
     finish(&jobs, "jobs").await;
     store.close().await;
     Ok(())
-}
-
-/// How long a sample of each check holds.
-fn holds_of(checks: &BTreeMap<CheckNo, CheckDef>) -> Holds {
-    let hold = |def: &CheckDef| contract::hold(Millis(def.interval_ms.into()), Millis(def.timeout_ms.into()));
-    checks.iter().map(|(no, def)| (*no, hold(def))).collect()
 }
 
 /// The jobs that turn blocks into hours and days, compare the two, and remove what is old.
@@ -343,6 +339,7 @@ fn web_state(
     access: Access,
     clock: WallClock,
     stop: CancellationToken,
+    desk: Desk,
 ) -> WebState {
     let asked = store.clone();
     let readiness = Readiness::new(move || {
@@ -351,5 +348,5 @@ fn web_state(
     });
     let metrics = Metrics::new(latest.clone());
     metrics.watch_store(store.clone());
-    WebState { latest, access, readiness, metrics, clock, stop }
+    WebState { latest, access, readiness, metrics, desk, clock, stop }
 }

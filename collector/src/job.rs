@@ -20,8 +20,8 @@
 //! a task of its own, so that a slow receiver never delays a figure. A run that fails is logged once and tried
 //! again at the next beat: nothing is lost by it, only late.
 
-pub mod compact;
 pub mod agree;
+pub mod compact;
 pub mod deliver;
 pub mod derive;
 mod history;
@@ -29,9 +29,9 @@ pub mod judge;
 pub mod keep;
 pub mod lead;
 pub mod measure;
-pub mod progress;
 pub mod month;
 pub mod recheck;
+pub mod progress;
 pub mod raise;
 pub mod retain;
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! `app` ties them together and is the only place that spawns.
 
 pub mod cli;
+pub mod manual;
 pub mod config;
 pub mod agreement;
 pub mod apply;

@@ -293,7 +293,6 @@ async fn figures(store: Store, settings: &str, at: UtcTime) -> anyhow::Result<St
     let clock = WallClock::manual(at);
     let (in_force, _) = Agree::read(&store, &config).await?;
     let checks = in_force.checks_to_fold();
-    let nothing = || watch::channel(Arc::new(Vec::new())).1;
     let (id, name) = ("judge".to_owned(), "test".to_owned());
     let holder = Holder { id: id.clone(), start: "1".to_owned() };
     let me = CollectorRow { id, name, version: String::new(), started_at: at, seen_at: at };
@@ -303,7 +302,7 @@ async fn figures(store: Store, settings: &str, at: UtcTime) -> anyhow::Result<St
         store: store.clone(),
         clock,
         in_force: watch::channel(Arc::new(in_force)).1,
-        notices: Notices { months: nothing(), rechecked: nothing() },
+        notices: Notices { months: watch::channel(Arc::default()).1, rechecked: watch::channel(Arc::default()).1 },
         presence: Presence::default(),
         leading,
         agents: config.agents,

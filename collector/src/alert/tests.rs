@@ -56,7 +56,7 @@ fn host(connected: bool, last_contact: Option<UtcTime>) -> HostView {
 }
 
 fn snapshot(services: Vec<ServiceView>, hosts: Vec<HostView>) -> Snapshot {
-    Snapshot { at: NOW, services, hosts, alerts: Vec::new(), notices: Vec::new(), verified: None }
+    Snapshot { at: NOW, services, hosts, alerts: Vec::new(), ..Snapshot::default() }
 }
 
 fn open(key: &str) -> AlertRow {
@@ -135,24 +135,6 @@ fn an_error_names_the_receiver_without_the_secret_in_its_path() {
     assert_eq!(place("not a url"), "the receiver");
 }
 
-#[test]
-fn a_store_that_differs_is_one_alert_until_a_comparison_finds_nothing() {
-    let found = |differences| {
-        let first = "check 1: 2 up are stored, the blocks have 3 up".to_owned();
-        Some(VerifiedView { at: NOW, days: 50, differences, first })
-    };
-    let with = |verified| Snapshot { verified, ..snapshot(vec![], vec![]) };
-    let wanted = wanted(&with(found(3)));
-    assert_eq!(wanted.len(), 1);
-    assert_eq!((wanted[0].key.as_str(), wanted[0].kind), ("store_differs", AlertKind::StoreDiffers));
-    assert!(wanted[0].summary.contains("3 stored values") && wanted[0].summary.contains("the blocks have 3 up"));
-    assert!(super::wanted(&with(found(0))).is_empty());
-    let open = open("store_differs");
-    assert!(!is_over(&open, &with(None)), "after a restart nothing was compared yet");
-    assert!(!is_over(&open, &with(found(3))));
-    assert!(is_over(&open, &with(found(0))));
-}
-
 /// Burning at these tiers, with the budget gone in a day, after `days` of service time.
 fn burning(fires: [bool; 3], days: i64) -> ServiceView {
     let tier =
@@ -183,4 +165,22 @@ fn a_fast_burn_wakes_and_a_slow_one_is_a_forecast() {
 fn after_a_certain_breach_nobody_is_told_that_one_may_come() {
     let over = ServiceView { breach_certain: true, ..burning([false; 3], 9) };
     assert_eq!(kinds(over), [AlertKind::SlaBreach]);
+}
+
+#[test]
+fn a_store_that_differs_is_one_alert_until_a_comparison_finds_nothing() {
+    let found = |differences| {
+        let first = "check 1: 2 up are stored, the blocks have 3 up".to_owned();
+        Some(VerifiedView { at: NOW, days: 50, differences, first })
+    };
+    let with = |verified| Snapshot { verified, ..snapshot(vec![], vec![]) };
+    let wanted = wanted(&with(found(3)));
+    assert_eq!(wanted.len(), 1);
+    assert_eq!((wanted[0].key.as_str(), wanted[0].kind), ("store_differs", AlertKind::StoreDiffers));
+    assert!(wanted[0].summary.contains("3 stored values") && wanted[0].summary.contains("the blocks have 3 up"));
+    assert!(super::wanted(&with(found(0))).is_empty());
+    let open = open("store_differs");
+    assert!(!is_over(&open, &with(None)), "after a restart nothing was compared yet");
+    assert!(!is_over(&open, &with(found(3))));
+    assert!(is_over(&open, &with(found(0))));
 }

@@ -220,8 +220,8 @@ fn retry_after(attempts: u32) -> Millis {
 fn message(alert: &AlertRow, event: Event, delivery: String, public_url: &str) -> Message {
     let kind = AlertKind::WORDS.iter().find(|(word, _)| *word == alert.kind).map(|(_, kind)| *kind);
     let path = match kind {
-        Some(AlertKind::StoreDiffers) => "/alerts".to_owned(),
         Some(AlertKind::MonthDiffers) => "/months".to_owned(),
+        Some(AlertKind::StoreDiffers) => "/alerts".to_owned(),
         Some(
             AlertKind::Outage
             | AlertKind::SlaBreach

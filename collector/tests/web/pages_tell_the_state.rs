@@ -190,15 +190,9 @@ async fn hostile_names_are_text_everywhere() {
         }
     }
     let path = format!("/hosts/{}", host.agent);
-    let site = Site::showing(Snapshot {
-        at: NOW,
-        services: vec![service],
-        hosts: vec![host],
-        alerts,
-        notices: vec![],
-        verified: None,
-    })
-    .await;
+    let site =
+        Site::showing(Snapshot { at: NOW, services: vec![service], hosts: vec![host], alerts, ..Snapshot::default() })
+            .await;
     let escaped = "/services/%3Cscript%3Ealert%281%29%3C%2Fscript%3E%22%27%26";
     for path in ["/", "/hosts", "/alerts", escaped, &path] {
         let page = site.page(path).await;
