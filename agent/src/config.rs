@@ -373,6 +373,23 @@ mod tests {
     }
 
     #[test]
+    fn the_policy_caps_every_kind_and_hides_no_check_that_is_not_known_here() {
+        use peil_proto::ids::CheckNo;
+        use peil_proto::plan::Unknown;
+        let text = "collector = 'https://a:1'\n[policy]\nkinds = ['http', 'mount']\ninterval_min_s = 60\n";
+        let policy = Config::parse("agent.toml", text).expect("valid").policy;
+        let check =
+            |kind, interval_ms| CheckDef { no: CheckNo(1), name: "a".into(), interval_ms, timeout_ms: 500, kind };
+        for word in CheckKind::WORDS {
+            let kind = || CheckKind::from_options(word, "{}");
+            assert_eq!(policy.allows(&check(kind(), 60_000)), ["http", "mount"].contains(word), "{word}");
+            assert!(!policy.allows(&check(kind(), 59_999)), "{word} too often");
+        }
+        assert!(policy.allows(&check(CheckKind::Unknown(Unknown::default()), 60_000)), "its ticks tell why themselves");
+        assert_eq!(policy.local.reports_dir, Path::new("/var/lib/peil-agent/reports"));
+    }
+
+    #[test]
     fn networks_hold_their_addresses() {
         let ten = Network::parse("10.0.0.0/8").expect("a network");
         assert!(ten.contains("10.9.8.7".parse().expect("ip")));

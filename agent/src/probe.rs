@@ -337,6 +337,11 @@ pub struct Hop {
     pub status: Option<u16>,
 }
 
+/// A peer for people: kinds without ports (`icmp`) have none to show.
+pub fn peer_text(peer: SocketAddr) -> String {
+    if peer.port() == 0 { peer.ip().to_string() } else { peer.to_string() }
+}
+
 /// The failure that decided the outcome.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {

@@ -69,6 +69,7 @@ enum Command {
     Release { through: Seq },
     CollectorHas { through: Seq },
     RenewEpoch { done: oneshot::Sender<()> },
+    Rewind { to: Seq, reply: oneshot::Sender<Seq> },
     Sync { done: oneshot::Sender<()> },
 }
 
@@ -145,6 +146,13 @@ impl Recorder {
         if self.commands.send(Command::RenewEpoch { done }).await.is_ok() {
             let _ = answer.await;
         }
+    }
+
+    /// Takes back what was released after `to` and is still on disk; through where records stay released.
+    pub async fn rewind(&self, to: Seq) -> Seq {
+        let (reply, answer) = oneshot::channel();
+        let sent = self.commands.send(Command::Rewind { to, reply }).await;
+        if sent.is_err() { self.state.borrow().acked } else { answer.await.unwrap_or(to) }
     }
 
     /// Returns when everything handed over before is on disk (or the disk refused), and the state says so.
@@ -271,6 +279,10 @@ impl Keeper {
                 self.renew_epoch();
                 self.tell();
                 let _ = done.send(());
+            }
+            Command::Rewind { to, reply } => {
+                let _ = reply.send(self.spool.rewind(to));
+                self.tell();
             }
             Command::Sync { done } => {
                 self.sync();

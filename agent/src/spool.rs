@@ -348,6 +348,15 @@ impl Spool {
         released.into_iter().try_for_each(|segment| self.remove_segment(segment))
     }
 
+    /// Takes back what was released after `to`, as far as it still lies here: the collector lost it. Returns through
+    /// which sequence records stay released. Nothing is written: a start that comes too soon finds the cursor of before,
+    /// and may be told again.
+    pub fn rewind(&mut self, to: Seq) -> Seq {
+        let oldest = self.segments.keys().next().map_or(self.acked, |first| first.saturating_sub(1));
+        self.acked = self.acked.min(to.0.max(oldest));
+        self.acked()
+    }
+
     fn remove_segment(&mut self, segment: Segment) -> io::Result<()> {
         match self.disk.remove(&segment::name(segment.first)) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),

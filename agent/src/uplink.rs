@@ -7,6 +7,7 @@
 
 pub mod backoff;
 pub mod connect;
+mod quarantine;
 pub mod session;
 
 use std::path::PathBuf;

@@ -21,7 +21,7 @@ use peil_benches::proof;
 use peil_benches::wire::Traffic;
 use peil_collector::store::agents::NewAgent;
 use peil_collector::store::blocks::NewBlock;
-use peil_proto::ids::{AgentId, Epoch};
+use peil_proto::ids::{AgentId, Epoch, Seq};
 use peil_proto::time::{UtcTime, WallClock};
 use peil_proto::units::Millis;
 use tokio::task::JoinSet;
@@ -154,6 +154,7 @@ fn block(agent: AgentId, lane: &Lane, at: usize, until: UtcTime) -> NewBlock {
         received_at: until,
         from: until.plus(Millis(-60 * Millis::DAY.0)),
         to: until,
+        told: Seq(0),
         bytes: lane.blocks[at].clone(),
     }
 }

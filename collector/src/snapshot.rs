@@ -348,6 +348,8 @@ pub struct HostView {
     pub records: u64,
     /// Records that had numbers and never came (damaged or dropped spool).
     pub records_lost: u64,
+    /// What is missing and why, the newest first; the last few only.
+    pub losses: Vec<LossView>,
     /// Records waiting in its spool when it last told.
     pub backlog: u64,
     /// Why it refused the last plan; empty when it runs it.
@@ -358,6 +360,23 @@ pub struct HostView {
     pub patch: PatchView,
     /// Energy.
     pub energy: EnergyView,
+}
+
+/// Records of a host that are missing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct LossView {
+    /// They speak about this time, at most; it is unknown.
+    #[schema(value_type = i64)]
+    pub from: UtcTime,
+    /// Its end.
+    #[schema(value_type = i64)]
+    pub to: UtcTime,
+    /// How many.
+    pub records: u64,
+    /// `never_came` or `acked_before`.
+    pub reason: String,
+    /// The same for people.
+    pub explanation: String,
 }
 
 /// How a host stands to the patch policy.

@@ -108,7 +108,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::CreateDir`], [`StoreError::Open`], [`StoreError::Connect`], [`StoreError::NotDurable`],
-    /// [`StoreError::WeakServer`], [`StoreError::NewerSchema`], [`StoreError::Migrate`], [`StoreError::StartWriter`].
+    /// [`StoreError::ReadOnly`], [`StoreError::WeakServer`], [`StoreError::NewerSchema`], [`StoreError::Migrate`], [`StoreError::StartWriter`].
     pub fn connect(place: &Place) -> Result<Self, StoreError> {
         let counters = Arc::new(Counters::default());
         let (blocks, rest, source) = match place {

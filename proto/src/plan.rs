@@ -319,4 +319,23 @@ mod tests {
             assert_eq!(read.as_ref().map(CheckKind::target), Some("x"), "{word}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_options_are_a_check_or_refused_by_name(
+            word in proptest::sample::select(CheckKind::WORDS),
+            options in ".{0,60}",
+            key in "[a-z_]{1,12}",
+            value in "(true|[0-9]{1,20}|\"[a-z/:]{0,9}\"|null|\\[\\]|\\{\\})",
+        ) {
+            for options in [options, format!("{{\"{key}\":{value}}}")] {
+                let read = CheckKind::from_options(word, &options);
+                proptest::prop_assert_eq!(read.name(), word);
+                let _ = read.problems();
+                if let Some(again) = read.to_options() {
+                    proptest::prop_assert_eq!(CheckKind::from_options(word, &again), read);
+                }
+            }
+        }
+    }
 }

@@ -44,7 +44,8 @@ async fn look(
     // That systemd hangs says nothing about the unit.
     let Some(ran) = ran else { return Err(Failure::unusable("systemd does not answer")) };
     if ran.code != Some(0) {
-        return Err(Failure::unusable(format!("systemd does not tell: {}", for_people(&ran.output))));
+        let (code, said) = (ran.code.unwrap_or(-1), for_people(&ran.output));
+        return Err(Failure::unusable(format!("systemd does not tell (exit status {code}) {said}")));
     }
     let said = State::read(&String::from_utf8_lossy(&ran.output));
     facts.push(Fact::new("state", format_args!("{} ({})", said.active, said.sub)));

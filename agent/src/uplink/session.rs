@@ -11,6 +11,8 @@
 //! back from an older copy, or that a clone of this host sends under the same identity: further records would bear numbers of
 //! others and pass for repetitions. Nothing is released then; the spool takes a new epoch, and the next stream sends
 //! everything unreleased under it.
+//! The other way round, a collector that has less than it acked was put back from an older copy itself: it gets again
+//! what the spool has not yet cleared away.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -36,6 +38,7 @@ use tonic::Streaming;
 use tonic::transport::Channel;
 use tracing::{info, warn};
 
+use super::quarantine;
 use crate::recorder::{Recorder, SpoolState};
 use crate::status::Board;
 
@@ -178,17 +181,35 @@ pub async fn run(uplink: &Uplink, channel: Channel, stop: &CancellationToken) ->
     uplink.board.connected(uplink.clock.now(), clock_ahead_ms.0);
     info!(%acked, last = %current.durable, %clock_ahead_ms, "connected to the collector");
     uplink.recorder.collector_has(acked).await;
+    let held = taken_back(uplink, current.epoch, acked, current.acked).await;
     let mut session = Session {
         uplink,
         epoch: current.epoch,
         say,
-        // What was set aside here counts as handed over, though the collector's mark stands before it.
-        sent: acked.max(current.acked),
+        sent: held,
         in_flight: VecDeque::new(),
         window_bytes: usize::try_from(welcome.unacked_bytes_max).unwrap_or(BATCH_BYTES_MAX).max(1),
         waiting_since: None,
     };
     session.stream(&mut hear, &mut state, stop).await
+}
+
+/// After which record to send, when the collector's mark is `theirs` and ours `ours`. What was set aside here counts as
+/// handed over, though the collector's mark stands before it. Anything else that is missing there was acked and lost: its
+/// database was put back from an older copy, and whatever the spool still has of it goes out again.
+async fn taken_back(uplink: &Uplink, epoch: Epoch, theirs: Seq, ours: Seq) -> Seq {
+    if theirs >= ours {
+        return theirs;
+    }
+    let state_dir = uplink.state_dir.clone();
+    let aside = tokio::task::spawn_blocking(move || quarantine::through(&state_dir, epoch)).await.unwrap_or(ours);
+    let wanted = theirs.max(aside);
+    if wanted >= ours {
+        return ours;
+    }
+    let kept = uplink.recorder.rewind(wanted).await;
+    warn!(known = %theirs, was_acked = %ours, again_after = %kept, "the collector lost what it had acked; sending again what is still here");
+    kept
 }
 
 fn broke(status: tonic::Status) -> SessionError {
@@ -326,10 +347,7 @@ impl Session<'_> {
             .await;
         let items: Vec<_> =
             records.into_iter().filter(|(seq, _)| *seq <= last).map(|(_, record)| Item::Other(record)).collect();
-        let dir = self.uplink.state_dir.join("quarantine");
-        let path = dir.join(format!("{}-{first}.block", self.epoch));
-        let written = std::fs::create_dir_all(&dir).and_then(|()| std::fs::write(&path, block::encode(first, &items)));
-        if let Err(error) = written {
+        if let Err((path, error)) = quarantine::set_aside(&self.uplink.state_dir, self.epoch, first, &items) {
             warn!(%error, path = %path.display(), "quarantine cannot be written");
         }
         self.acked(last).await;

@@ -47,6 +47,7 @@ fn host(connected: bool, last_contact: Option<UtcTime>) -> HostView {
         last_contact,
         records: 0,
         records_lost: 0,
+        losses: vec![],
         backlog: 0,
         plan_refused: Vec::new(),
         rss_bytes: 0,

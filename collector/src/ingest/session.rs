@@ -59,7 +59,7 @@ pub(super) async fn run(
     let ahead = hello.wall_ms.saturating_sub(now.0);
     let (session, replaces) = service.presence.enter(agent, now, ahead);
     info!(%agent, host = hello.hostname, version = hello.agent_version, replaces, clock_ahead_ms = ahead, "agent connected");
-    let talk = Talk { service: &service, agent, epoch: Epoch(hello.epoch), answers, session };
+    let talk = Talk { service: &service, agent, epoch: Epoch(hello.epoch), told: Seq(hello.acked), answers, session };
     let ended = talk.converse(hello, &mut messages).await;
     info!(%agent, why = ended.unwrap_or_else(|why| why), "agent disconnected");
 }
@@ -68,6 +68,8 @@ struct Talk<'s> {
     service: &'s TelemetryService,
     agent: AgentId,
     epoch: Epoch,
+    /// Newest record the agent says it was told is stored.
+    told: Seq,
     answers: Answers,
     session: Session,
 }
@@ -83,6 +85,12 @@ impl Talk<'_> {
             Ok(acked) => acked,
             Err(error) => return self.pause(&error).await,
         };
+        if self.told > acked {
+            warn!(
+                agent = %self.agent, host = hello.hostname, was_acked = %self.told, known = %acked,
+                "this agent was acked more than the database holds: it was restored from an older copy, or records were refused; the agent sends again what it still has"
+            );
+        }
         let wall_ms = self.service.clock.now().0;
         let renew_epoch = self.session.is_twin(hello.run);
         if renew_epoch {
@@ -157,6 +165,7 @@ impl Talk<'_> {
             received_at: now,
             from,
             to,
+            told: self.told,
             bytes: batch.block,
         };
         let acked = match self.service.store.append(new).await {

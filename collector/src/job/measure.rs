@@ -34,15 +34,18 @@ use crate::job::progress::Progress;
 use crate::live::{Host, Live, Vantage};
 use crate::presence::{Contact, Presence};
 use crate::snapshot::{
-    BurnTierView, CheckView, EnergyHourView, EnergyView, ExclusionView, FindingView, ForecastView, HostView, Notice,
-    OutageView, PatchState, PatchView, ServiceView, Snapshot, TimesView, VantageView, VerifiedView,
+    BurnTierView, CheckView, EnergyHourView, EnergyView, ExclusionView, FindingView, ForecastView, HostView, LossView,
+    Notice, OutageView, PatchState, PatchView, ServiceView, Snapshot, TimesView, VantageView, VerifiedView,
 };
 use crate::store::agents::AgentRow;
 use crate::store::blocks::StreamTotals;
+use crate::store::blocks::lost::LostRange;
 use crate::store::{Store, StoreError};
 
 /// Hours of energy shown.
 const HOURS_SHOWN: usize = 24;
+/// Losses shown, over all hosts; older ones stay in the store.
+const LOSSES_MAX: u32 = 200;
 /// Unknown time is not called lost for good while an agent heard within this time is away: its spool brings it.
 const AWAITED_MAX: Millis = Millis::DAY;
 /// Exclusions that ended longer ago have no part in a running month.
@@ -148,6 +151,7 @@ impl Measure {
         let now = self.clock.now();
         let agents = self.store.agents().await?;
         let totals = self.store.totals_by_agent().await?;
+        let mut losses = self.losses().await?;
         let contacts = self.contacts().await?;
         let in_force = Arc::clone(&self.in_force.borrow());
         let exclusions = decisions::exclusions(&self.store, now.plus(Millis(-EXCLUSIONS_BACK.0))).await?;
@@ -168,7 +172,8 @@ impl Measure {
             .map(|row| {
                 let contact = contacts.get(&row.agent).cloned().unwrap_or_default();
                 let totals = totals.get(&row.agent).copied().unwrap_or_default();
-                self.host_view(row, contact, totals, live.host(row.agent), now)
+                let losses = losses.remove(&row.agent).unwrap_or_default();
+                HostView { losses, ..self.host_view(row, contact, totals, live.host(row.agent), now) }
             })
             .collect();
         hosts.sort_by(|a: &HostView, b| a.host.cmp(&b.host).then(a.agent.cmp(&b.agent)));
@@ -180,6 +185,16 @@ impl Measure {
     fn verified(&self) -> Option<VerifiedView> {
         let last = self.progress.borrow().verified.clone()?;
         Some(VerifiedView { at: last.at, days: last.days, differences: last.differences, first: last.first })
+    }
+
+    /// What was found missing last, by agent.
+    async fn losses(&self) -> Result<BTreeMap<AgentId, Vec<LossView>>, StoreError> {
+        let mut losses: BTreeMap<AgentId, Vec<LossView>> = BTreeMap::new();
+        for LostRange { agent, lost, from, to, reason, .. } in self.store.lost_ranges(LOSSES_MAX).await? {
+            let (word, explanation) = (reason.word().to_owned(), reason.sentence().to_owned());
+            losses.entry(agent).or_default().push(LossView { from, to, records: lost, reason: word, explanation });
+        }
+        Ok(losses)
     }
 
     /// Who is connected, here or to another collector that is here.
@@ -236,6 +251,7 @@ impl Measure {
             last_contact: heard,
             records: totals.records,
             records_lost: totals.lost,
+            losses: Vec::new(),
             backlog: vitals.spool_records,
             plan_refused: contact.plan_refused,
             rss_bytes: vitals.rss_bytes,

@@ -122,6 +122,7 @@ impl Trial {
             received_at: self.clock.now(),
             from: moments.iter().copied().min().expect("one record"),
             to: moments.iter().copied().max().expect("one record"),
+            told: Seq(0),
             bytes: bytes.into(),
         };
         let appended = self.store.append(block).await.expect("stored");

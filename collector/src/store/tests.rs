@@ -14,6 +14,10 @@ mod access;
 mod audit;
 mod agreement;
 mod leases;
+mod losses;
+mod lost_connections;
+mod conflicts;
+mod servers;
 mod layers;
 
 use std::collections::BTreeMap;
@@ -107,6 +111,7 @@ fn block(agent: AgentId, epoch: u64, first: u64, records: u32) -> NewBlock {
         received_at: moment,
         from: moment,
         to: moment,
+        told: Seq(0),
         bytes: Bytes::from(format!("{first}+{records}")),
     }
 }

@@ -2,7 +2,7 @@
 
 use peil_collector::snapshot::{
     AlertView, CheckView, DeliveryView, EnergyHourView, EnergyView, ExclusionView, FindingView, ForecastView, HostView,
-    MonthView, OutageView, PatchState, PatchView, ServiceView, Snapshot, TimesView, VantageView,
+    LossView, MonthView, OutageView, PatchState, PatchView, ServiceView, Snapshot, TimesView, VantageView,
 };
 use peil_proto::ids::AgentId;
 use peil_proto::sample::State;
@@ -226,6 +226,7 @@ pub(crate) fn host(n: u8, name: &str) -> HostView {
         last_contact: Some(minutes_ago(0)),
         records: 184_220,
         records_lost: 0,
+        losses: vec![],
         backlog: 3,
         plan_refused: vec![],
         rss_bytes: 13_002_342,
@@ -295,6 +296,13 @@ pub(crate) fn overdue() -> HostView {
     ];
     view.plan_refused = vec!["check 4: the local policy forbids 10.0.0.0/8".to_owned()];
     view.records_lost = 12;
+    view.losses = vec![LossView {
+        from: minutes_ago(95),
+        to: minutes_ago(93),
+        records: 12,
+        reason: "never_came".to_owned(),
+        explanation: "dropped or damaged on the host before they were sent".to_owned(),
+    }];
     view
 }
 

@@ -285,6 +285,26 @@ async fn f29_an_agent_that_is_told_of_a_twin_releases_nothing_and_takes_a_new_ep
 }
 
 #[tokio::test]
+async fn a_collector_that_was_put_back_from_a_copy_gets_again_what_the_spool_still_has() {
+    let mut play = Play::new(PATIENT).await;
+    play.record(3, true).await;
+    let mut collector = play.connect().await;
+    let hello = collector.welcome(0, WINDOW).await;
+    assert_eq!(collector.batch().await, (hello.epoch, 1, 3));
+    collector.say(Hear::Ack(Ack { epoch: hello.epoch, through: 3 })).await;
+    play.acked(3).await;
+    drop(collector);
+    let _ = play.ended().await;
+    let mut restored = play.connect().await;
+    let hello = restored.welcome(1, WINDOW).await;
+    assert_eq!((hello.acked, hello.last), (3, 3), "it says what it was told");
+    assert_eq!(restored.batch().await, (hello.epoch, 2, 2));
+    restored.say(Hear::Ack(Ack { epoch: hello.epoch, through: 3 })).await;
+    play.acked(3).await;
+    play.close().await;
+}
+
+#[tokio::test]
 async fn f25_a_plan_is_kept_and_a_bad_one_leaves_the_last_good_one_in_force() {
     let mut play = Play::new(PATIENT).await;
     let mut collector = play.connect().await;

@@ -18,9 +18,8 @@ fn schema(db: &Connection) -> Vec<(String, String)> {
 }
 
 #[test]
-fn numbers_of_migrations_are_dense_and_rising() {
-    let numbers: Vec<u32> = MIGRATIONS.iter().map(|step| step.number).collect();
-    assert_eq!(numbers, (1..=u32::try_from(MIGRATIONS.len()).unwrap()).collect::<Vec<_>>());
+fn numbers_of_migrations_rise() {
+    assert!(MIGRATIONS.is_sorted_by(|one, next| one.number < next.number));
 }
 
 #[tokio::test]
@@ -52,7 +51,9 @@ async fn a_newer_database_is_refused_in_one_clear_sentence() {
     let db = Connection::open(sqlite::database_file(dir.path())).unwrap();
     db.execute("INSERT INTO schema_version VALUES (99, 'from the future')", []).unwrap();
     let refused = Store::open(dir.path()).unwrap_err();
-    assert!(matches!(refused, StoreError::NewerSchema { found: 99, known, .. } if known as usize == MIGRATIONS.len()));
+    assert!(
+        matches!(refused, StoreError::NewerSchema { found: 99, known, .. } if Some(known) == MIGRATIONS.last().map(|step| step.number))
+    );
     assert!(refused.to_string().contains("start the newer peil-collector"), "{refused}");
 }
 
