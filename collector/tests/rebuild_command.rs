@@ -58,6 +58,7 @@ async fn a_compacted_day(store: &Store) {
         received_at: DAY,
         from: DAY,
         to: DAY.plus(Millis(119 * 60_000)),
+        told: Seq(0),
         bytes: block::encode(Seq(1), &items).into(),
     };
     store.append(block).await.expect("stored");
