@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, DEFAULT_PATH};
 use crate::energy::command::EnergyCommand;
+use crate::probe::heartbeat::{self, Verdict};
 use crate::probe::trace::{self, ProbeArgs};
 use crate::spool_command::SpoolCommand;
 use crate::{app, check, enrol, host, manual, patch, status};
@@ -81,6 +82,18 @@ enum Command {
     Validate(ConfigArg),
     /// Probe a target once and tell what came of it
     Probe(ProbeArgs),
+    /// Report how a job on this host went, for a check of kind heartbeat
+    Report {
+        /// Name that the check has as its report
+        name: String,
+        /// How it went
+        verdict: Verdict,
+        /// A line for people
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        text: String,
+        #[command(flatten)]
+        config: ConfigArg,
+    },
     /// The patch level of this host, or of an image or chroot
     #[command(subcommand)]
     Patch(PatchCommand),
@@ -139,6 +152,13 @@ pub fn run(cli: Cli) -> ExitCode {
         }
         Command::Status { config, json } => {
             Config::load(&config.config).map_err(Into::into).and_then(|config| status::command(&config.state_dir, json))
+        }
+        Command::Report { name, verdict, text, config } => {
+            Config::load(&config.config).map_err(Into::into).and_then(|config| {
+                let dir = &config.policy.local.reports_dir;
+                heartbeat::report(dir, &name, verdict, &text, WallClock::System.now())
+                    .with_context(|| format!("cannot report {name:?} in {}", dir.display()))
+            })
         }
         Command::Enroll { config, token, token_file, again } => enrol_host(&config, token, token_file, again),
         Command::Run(arg) => run_agent(&arg),

@@ -182,7 +182,8 @@ impl Config {
             }
             None => energy::Settings::default(),
         };
-        let policy = read_policy(root.table("policy"));
+        let mut policy = read_policy(root.table("policy"));
+        policy.local.reports_dir = PathBuf::from(&state_dir).join("reports");
         let probing = read_probing(root.table("probing"));
         root.finish();
         let config = Self {
@@ -272,6 +273,9 @@ fn read_policy(fields: Option<Fields<'_>>) -> Policy {
     }
     if let Some(dir) = fields.str("secrets_dir") {
         policy.local.secrets_dir = dir.into();
+    }
+    if let Some(path) = fields.str("commands_file") {
+        policy.local.commands_file = path.into();
     }
     fields.finish();
     policy
