@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, DEFAULT_PATH};
 use crate::energy::command::EnergyCommand;
+use crate::identity::Identity;
 use crate::probe::heartbeat::{self, Verdict};
 use crate::probe::trace::{self, ProbeArgs};
 use crate::spool_command::SpoolCommand;
@@ -61,6 +62,9 @@ enum Command {
         /// Replace the identity this host has
         #[arg(long)]
         again: bool,
+        /// Do nothing, successfully, when this host has an identity; the token is not read then
+        #[arg(long, conflicts_with = "again")]
+        if_needed: bool,
     },
     /// What the agent that runs on this host is doing: next runs, last results, spool, connection
     Status {
@@ -160,7 +164,8 @@ pub fn run(cli: Cli) -> ExitCode {
                     .with_context(|| format!("cannot report {name:?} in {}", dir.display()))
             })
         }
-        Command::Enroll { config, token, token_file, again } => enrol_host(&config, token, token_file, again),
+        Command::Enroll { config, if_needed: true, .. } if is_enrolled(&config) => say("this host is enrolled already"),
+        Command::Enroll { config, token, token_file, again, .. } => enrol_host(&config, token, token_file, again),
         Command::Run(arg) => run_agent(&arg),
     };
     match done {
@@ -175,6 +180,11 @@ pub fn run(cli: Cli) -> ExitCode {
 
 fn say(text: &str) -> anyhow::Result<()> {
     writeln!(std::io::stdout(), "{text}").context("cannot print")
+}
+
+/// Whether there is an identity that can be read, expired or not.
+fn is_enrolled(arg: &ConfigArg) -> bool {
+    Config::load(&arg.config).is_ok_and(|config| Identity::load(&enrol::directory(&config.state_dir)).is_ok())
 }
 
 fn enrol_host(arg: &ConfigArg, token: Option<String>, token_file: Option<PathBuf>, again: bool) -> anyhow::Result<()> {

@@ -20,6 +20,7 @@ use peil_collector::contract::calendar::Month;
 use peil_collector::job::judge::Judge;
 use peil_collector::job::lead::Lead;
 use peil_collector::job::measure::{Measure, Notices};
+use peil_collector::job::progress::Progress;
 use peil_collector::presence::Presence;
 use peil_collector::refold;
 use peil_collector::store::Store;
@@ -95,6 +96,7 @@ async fn main() -> anyhow::Result<()> {
         clock: clock.clone(),
         in_force: watch::channel(Arc::new(in_force.clone())).1,
         notices: Notices { months: watch::channel(Arc::default()).1, rechecked: watch::channel(Arc::default()).1 },
+        progress: watch::Sender::new(Progress::default()).subscribe(),
         presence: Presence::default(),
         leading,
         agents: config.agents,

@@ -4,6 +4,7 @@
 //! they change is in force within five seconds. Exit status: 0 done, 1 failed, 2 unusable input.
 
 mod agreement;
+mod rebuild;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -25,8 +26,8 @@ use crate::evaluate::Form;
 use crate::pki::Authority;
 use crate::store::Store;
 use crate::store::audit::AuditVerdict;
-use crate::store::tokens::NewToken;
-use crate::{app, evaluate};
+use crate::store::tokens::{NewToken, TokenRow};
+use crate::{app, evaluate, manual};
 
 /// Judges what agents saw against the contract: availability, breaches, patches, energy, alerts, pages.
 #[derive(Parser)]
@@ -90,6 +91,20 @@ enum Command {
     /// The log of what people did
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Derive times and states again from the stored results, and tell every stored value that differs
+    Rebuild {
+        #[command(flatten)]
+        config: ConfigArg,
+        /// Overwrite what differs
+        #[arg(long)]
+        write: bool,
+    },
+    /// Write man pages and shell completions, for packages
+    #[command(hide = true)]
+    Generate {
+        /// Where they go
+        dir: PathBuf,
+    },
 }
 
 #[derive(Args)]
@@ -153,6 +168,13 @@ enum TokenCommand {
     },
     /// All tokens ever made, without their secrets
     List(ConfigArg),
+    /// Withdraw a token that was not used yet
+    Revoke {
+        #[command(flatten)]
+        config: ConfigArg,
+        /// Its id, from `token list`; the beginning is enough when it is the only one
+        id: String,
+    },
 }
 
 #[derive(Subcommand)]
@@ -256,6 +278,9 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Export(arg) => runtime.block_on(agreement::export(&arg.config, clock.now())),
         Command::Exclusion(command) => runtime.block_on(agreement::exclusion(command, clock.now())),
         Command::Month(command) => runtime.block_on(agreement::month_command(command, clock.now())),
+        Command::Generate { dir } => {
+            manual::generate(&dir).with_context(|| format!("cannot write below {}", dir.display()))
+        }
         Command::Token(command) => runtime.block_on(token(command, &clock)),
         Command::Agent(command) => runtime.block_on(agent(command, &clock)),
         Command::User(UserCommand::Password(arg)) => runtime.block_on(new_password(&arg.config, clock)),
@@ -263,6 +288,10 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
             runtime.block_on(api_token(&config.config, label, role, days, clock))
         }
         Command::Audit(command) => runtime.block_on(audit(command)),
+        Command::Rebuild { config, write } => runtime.block_on(async {
+            let (config, store) = open(&config.config)?;
+            rebuild::rebuild(&config, store, clock.now(), write).await
+        }),
     }
 }
 
@@ -356,12 +385,39 @@ async fn token(command: TokenCommand, clock: &WallClock) -> anyhow::Result<()> {
                     (None, None) if row.expires_at < clock.now() => format!("expired {}", row.expires_at),
                     (None, None) => format!("good until {}", row.expires_at),
                 };
-                say(&format!("{}  {standing}  group {:?}  {}", row.created_at, row.group, row.label))?;
+                let id = token_id(&row.hash);
+                say(&format!("{id}  {}  {standing}  group {:?}  {}", row.created_at, row.group, row.label))?;
             }
             store.close().await;
             Ok(())
         }
+        TokenCommand::Revoke { config, id } => {
+            let (_, store) = open(&config.config)?;
+            let tokens = store.tokens().await?;
+            let row = the_token(&tokens, &id)?;
+            anyhow::ensure!(
+                row.used.is_none(),
+                "{} was used already; `agent revoke` ends the agent that has it",
+                token_id(&row.hash)
+            );
+            store.revoke_token(row.hash, clock.now(), &operator()).await?;
+            store.close().await;
+            say(&format!("{} cannot be used any more", token_id(&row.hash)))
+        }
     }
+}
+
+/// How people call a token: the beginning of its hash, which gives nothing away.
+fn token_id(hash: &[u8; 32]) -> String {
+    hash[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The one token whose id begins so.
+fn the_token<'t>(tokens: &'t [TokenRow], id: &str) -> anyhow::Result<&'t TokenRow> {
+    let mut found = tokens.iter().filter(|row| !id.is_empty() && token_id(&row.hash).starts_with(id));
+    let first = found.next().with_context(|| format!("no token {id:?}; `token list` shows them"))?;
+    anyhow::ensure!(found.next().is_none(), "{id:?} is the beginning of several tokens; give more of it");
+    Ok(first)
 }
 
 async fn agent(command: AgentCommand, clock: &WallClock) -> anyhow::Result<()> {
@@ -427,6 +483,36 @@ async fn audit(command: AuditCommand) -> anyhow::Result<()> {
             }
             store.close().await;
             Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(first: u8) -> TokenRow {
+        let mut hash = [0; 32];
+        hash[0] = first;
+        TokenRow {
+            hash,
+            label: String::new(),
+            group: String::new(),
+            created_at: UtcTime(0),
+            created_by: String::new(),
+            expires_at: UtcTime(1),
+            used: None,
+            revoked_at: None,
+        }
+    }
+
+    #[test]
+    fn a_token_is_found_by_the_beginning_of_its_id_when_there_is_one_such() {
+        let tokens = [row(0xab), row(0xac)];
+        assert_eq!(the_token(&tokens, "ab").expect("one").hash[0], 0xab);
+        assert_eq!(the_token(&tokens, "ac00000000000000").expect("whole").hash[0], 0xac);
+        for (id, why) in [("a", "several"), ("ff", "no token"), ("", "no token")] {
+            assert!(the_token(&tokens, id).expect_err("refused").to_string().contains(why), "{id}");
         }
     }
 }

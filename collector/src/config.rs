@@ -22,6 +22,7 @@ use crate::contract::terms::Terms;
 use crate::contract::workday::DayOfMonth;
 use crate::store::Place;
 use crate::store::place::Beside;
+use crate::store::retention::Kind;
 
 /// Where the settings are looked for when `--config` does not say.
 pub const DEFAULT_PATH: &str = "/etc/peil/collector.toml";
@@ -45,6 +46,8 @@ pub struct Config {
     pub contracts: BTreeMap<String, Clauses>,
     /// When months seal themselves; `None`: only people seal.
     pub seal_day: Option<SealDay>,
+    /// How long each kind of data is kept.
+    pub retention: BTreeMap<Kind, Millis>,
     /// Services in order of name.
     pub services: BTreeMap<String, Service>,
     /// Checks in order of name.
@@ -185,6 +188,7 @@ impl Config {
         let agents = read_agents(root.table("agents"));
         let patch = read_patch(root.table("patch"));
         let seal_day = root.table("months").and_then(read_months);
+        let retention = read_retention(root.table("retention"));
         let checks = tables::read_checks(root.tables("check"));
         let contracts = tables::read_contracts(root.tables("contract"));
         let services = tables::read_services(root.tables("service"), &contracts, &checks);
@@ -196,6 +200,7 @@ impl Config {
             listen,
             agents,
             patch,
+            retention,
             seal_day,
             contracts,
             services,
@@ -287,4 +292,18 @@ fn read_patch(fields: Option<Fields<'_>>) -> PatchPolicy {
         fields.finish();
     }
     patch
+}
+
+/// Raw data and days reach back two whole months at least: figures of this month and the last are made from them.
+fn read_retention(fields: Option<Fields<'_>>) -> BTreeMap<Kind, Millis> {
+    let mut days =
+        BTreeMap::from([(Kind::Raw, 400), (Kind::Hourly, 100), (Kind::Daily, 1_900), (Kind::Evidence, 1_900)]);
+    if let Some(mut fields) = fields {
+        days.insert(Kind::Raw, fields.int_or("raw_days", 70..=36_500, 400));
+        days.insert(Kind::Hourly, fields.int_or("hourly_days", 40..=36_500, 100));
+        days.insert(Kind::Daily, fields.int_or("daily_days", 70..=36_500, 1_900));
+        days.insert(Kind::Evidence, fields.int_or("evidence_days", 70..=36_500, 1_900));
+        fields.finish();
+    }
+    days.into_iter().map(|(kind, days)| (kind, Millis(days * Millis::DAY.0))).collect()
 }

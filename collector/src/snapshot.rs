@@ -37,6 +37,22 @@ pub struct Snapshot {
     pub exclusions: Vec<ExclusionView>,
     /// Months that are over, newest first.
     pub months: Vec<MonthView>,
+    /// What the last comparison of stored values with the blocks found; null before the first.
+    pub verified: Option<VerifiedView>,
+}
+
+/// A comparison of stored values with what follows from the blocks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct VerifiedView {
+    /// When it ended.
+    #[schema(value_type = i64)]
+    pub at: UtcTime,
+    /// Days of agents that were looked at.
+    pub days: usize,
+    /// Values that do not follow from the blocks.
+    pub differences: usize,
+    /// The first of them in words.
+    pub first: String,
 }
 
 /// Time that was asked to be left out.
@@ -265,6 +281,21 @@ pub struct CheckView {
     pub interval_ms: Millis,
     /// One per agent that runs it.
     pub vantages: Vec<VantageView>,
+    /// Total times of the successes of this UTC month to date, all vantages together; null before the first hour.
+    pub times: Option<TimesView>,
+}
+
+/// Times as a histogram of two digits tells them: at most 0.78 % above the exact value.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+pub struct TimesView {
+    /// Successes.
+    pub count: u64,
+    /// Half of them took at most this.
+    pub p50_us: u32,
+    /// 95 % took at most this.
+    pub p95_us: u32,
+    /// 99 % took at most this.
+    pub p99_us: u32,
 }
 
 /// The last thing one agent saw of one check.

@@ -19,8 +19,7 @@
 //! Threads own the writing connections and put what waits into one transaction
 //! (`writer.rs`); reads run beside it on connections of their own.
 //!
-//! Deliberately not here: retention and compaction of blocks, and caches. Whoever needs a value often
-//! keeps it.
+//! Deliberately not here: caches. Whoever needs a value often keeps it.
 
 mod cells;
 mod db;
@@ -38,6 +37,10 @@ pub mod agents;
 pub mod tokens;
 pub mod checks;
 pub mod judgement;
+pub mod dirty;
+pub mod latency;
+pub mod days;
+pub mod retention;
 pub mod outages;
 pub mod patches;
 pub mod energy;
@@ -55,6 +58,8 @@ pub mod health;
 
 use std::path::Path;
 use std::sync::Arc;
+
+use tokio::sync::RwLock;
 
 pub use error::{Cause, StoreError};
 pub use place::Place;
@@ -81,6 +86,8 @@ struct Inner {
     rest: Arc<Writer>,
     readers: Readers,
     counters: Arc<Counters>,
+    /// Read: somebody reads a period whole. Write: blocks become days.
+    compaction: Arc<RwLock<()>>,
 }
 
 impl Store {
@@ -119,7 +126,8 @@ impl Store {
             }
         };
         let readers = Readers::new(source);
-        Ok(Self { inner: Arc::new(Inner { place: place.clone(), blocks, rest, readers, counters }) })
+        let compaction = Arc::default();
+        Ok(Self { inner: Arc::new(Inner { place: place.clone(), blocks, rest, readers, counters, compaction }) })
     }
 
     /// Commits what is queued, waits for reads under way and closes the files. Methods called on another

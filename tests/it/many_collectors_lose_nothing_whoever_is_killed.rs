@@ -16,6 +16,7 @@ use peil_collector::job::agree::Agree;
 use peil_collector::job::judge::Judge;
 use peil_collector::job::lead::Lead;
 use peil_collector::job::measure::{Measure, Notices};
+use peil_collector::job::progress::Progress;
 use peil_collector::presence::Presence;
 use peil_collector::store::agents::NewAgent;
 use peil_collector::store::blocks::NewBlock;
@@ -306,6 +307,7 @@ async fn figures(store: Store, settings: &str, at: UtcTime) -> anyhow::Result<St
         leading,
         agents: config.agents,
         patch: config.patch,
+        progress: watch::Sender::new(Progress::default()).subscribe(),
         listening_since: at,
     };
     let snapshot = measure.activate(judge.live()).await?;

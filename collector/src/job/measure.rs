@@ -30,11 +30,12 @@ use crate::decisions;
 use crate::evaluate::{output, written};
 use crate::job::lead::Leading;
 use crate::job::month::MonthsTold;
+use crate::job::progress::Progress;
 use crate::live::{Host, Live, Vantage};
 use crate::presence::{Contact, Presence};
 use crate::snapshot::{
     BurnTierView, CheckView, EnergyHourView, EnergyView, ExclusionView, FindingView, ForecastView, HostView, Notice,
-    OutageView, PatchState, PatchView, ServiceView, Snapshot, VantageView,
+    OutageView, PatchState, PatchView, ServiceView, Snapshot, TimesView, VantageView, VerifiedView,
 };
 use crate::store::agents::AgentRow;
 use crate::store::blocks::StreamTotals;
@@ -67,6 +68,8 @@ pub struct Measure {
     pub patch: PatchPolicy,
     /// Which collectors are here.
     pub leading: Leading,
+    /// What the jobs that derive and verify tell.
+    pub progress: watch::Receiver<Progress>,
     /// When this collector began to listen: nobody was silent before that.
     pub listening_since: UtcTime,
 }
@@ -95,6 +98,7 @@ struct Scene<'l> {
     records_awaited: bool,
     live: &'l Live,
     in_force: &'l InForce,
+    progress: Progress,
     checks: BTreeMap<String, (CheckNo, Check)>,
     exclusions: &'l [ExclusionFile],
     agents: BTreeMap<AgentId, &'l AgentRow>,
@@ -151,6 +155,7 @@ impl Measure {
             now,
             records_awaited: self.awaits_records(&agents, &contacts, now),
             live,
+            progress: self.progress.borrow().clone(),
             checks: in_force.numbered_checks_at(now),
             in_force: &in_force,
             exclusions: &exclusions,
@@ -168,7 +173,13 @@ impl Measure {
             .collect();
         hosts.sort_by(|a: &HostView, b| a.host.cmp(&b.host).then(a.agent.cmp(&b.agent)));
         let months = self.notices.months.borrow().listed.clone();
-        Ok(Snapshot { at: now, services, hosts, alerts: Vec::new(), notices: self.notices.all(), exclusions, months })
+        let (notices, verified) = (self.notices.all(), self.verified());
+        Ok(Snapshot { at: now, services, hosts, alerts: Vec::new(), notices, exclusions, months, verified })
+    }
+
+    fn verified(&self) -> Option<VerifiedView> {
+        let last = self.progress.borrow().verified.clone()?;
+        Some(VerifiedView { at: last.at, days: last.days, differences: last.differences, first: last.first })
     }
 
     /// Who is connected, here or to another collector that is here.
@@ -390,6 +401,12 @@ fn check_view(scene: &Scene<'_>, no: CheckNo, check: &Check) -> CheckView {
         target: check.def.kind.target().to_owned(),
         interval_ms: Millis(check.def.interval_ms.into()),
         vantages: scene.live.vantages_of(no).map(vantage).collect(),
+        times: scene.progress.times.get(&no).map(|times| TimesView {
+            count: times.count,
+            p50_us: times.p50_us,
+            p95_us: times.p95_us,
+            p99_us: times.p99_us,
+        }),
     }
 }
 

@@ -189,6 +189,9 @@ pub enum StoreError {
         /// What cannot be read.
         what: &'static str,
     },
+    /// What a step was made from is not there any more; it was not taken.
+    #[error("somebody else took this step")]
+    Overtaken,
     /// The store was closed while or before it was asked.
     #[error("the store is closed")]
     Closed,

@@ -25,6 +25,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     Migration { number: 4, name: "access and audit", sql: include_str!("migrations/004_access_and_audit.sql") },
     Migration { number: 5, name: "collectors and leases", sql: include_str!("migrations/005_leases.sql") },
     Migration { number: 6, name: "agreement and months", sql: include_str!("migrations/006_agreement.sql") },
+    Migration { number: 7, name: "days and times", sql: include_str!("migrations/007_derived.sql") },
 ];
 
 /// Collectors that start together on a server meet here; one of them migrates, the others find it done.

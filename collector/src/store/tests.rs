@@ -8,6 +8,7 @@ mod groups;
 mod disk_full;
 mod admission;
 mod judgement;
+mod days;
 mod alerts;
 mod access;
 mod audit;

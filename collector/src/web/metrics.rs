@@ -19,8 +19,10 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
+use tokio::sync::watch;
 
 use super::Web;
+use crate::job::progress::Progress;
 use crate::snapshot::{HostView, Latest, PatchState, ServiceView, Snapshot};
 use crate::store::Store;
 
@@ -46,6 +48,11 @@ impl Metrics {
     /// Tells how the store is doing, asked anew at each scrape.
     pub fn watch_store(&self, store: Store) {
         self.register(|registry| registry.register_collector(Box::new(StoreMetrics(store))));
+    }
+
+    /// Tells how far the jobs that derive, compact and verify are.
+    pub fn watch_progress(&self, progress: watch::Receiver<Progress>) {
+        self.register(|registry| registry.register_collector(Box::new(ProgressMetrics(progress))));
     }
 
     /// The text for a scraper.
@@ -87,6 +94,38 @@ impl Collector for StoreMetrics {
         gauge("peil_store_duplicate_blocks", "Blocks that came again since start", health.duplicates)?;
         gauge("peil_store_records", "Records stored since start", health.records)?;
         gauge("peil_store_lost_records", "Records that had numbers and never came, since start", health.lost)
+    }
+}
+
+#[derive(Debug)]
+struct ProgressMetrics(watch::Receiver<Progress>);
+
+impl Collector for ProgressMetrics {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), std::fmt::Error> {
+        let now = self.0.borrow().clone();
+        let mut gauge = |name, help, value: Option<f64>| {
+            gauges(&mut encoder, name, help, value.map(|value| (vec![], value)).into_iter().collect())
+        };
+        gauge(
+            "peil_dirty_hours",
+            "Hours that wait to be derived, the running ones among them",
+            Some(float(now.dirty_hours)),
+        )?;
+        gauge(
+            "peil_compaction_lag_seconds",
+            "Age of what should have been compacted and is not",
+            Some(seconds(now.compaction_lag)),
+        )?;
+        gauge(
+            "peil_verified_differences",
+            "Stored values that did not follow from the blocks at the last verification; no sample before the first",
+            now.verified.as_ref().map(|verified| count(verified.differences)),
+        )?;
+        gauge(
+            "peil_verified_timestamp_seconds",
+            "When stored values were last compared with the blocks",
+            now.verified.as_ref().map(|verified| seconds(Millis(verified.at.0))),
+        )
     }
 }
 

@@ -114,6 +114,7 @@ async fn a_service_page_shows_figure_outages_and_vantages() {
     must_hold(&page, &["Excluded by agreement", "CHG-1044", "does not count: announced too late"]);
     must_hold(&page, &["still lasting", "6 min 8 s", "status 503", "the answer has status 503, not 200–299"]);
     must_hold(&page, &["Certificate ends soon", "12 days left", "Phases in numbers", "first byte", "412.0 ms"]);
+    must_hold(&page, &["50 % within 97.7 ms, 95 % within 142.3 ms, 99 % within 168.9 ms", "of 43200 successes"]);
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use peil_collector::snapshot::{
     AlertView, CheckView, DeliveryView, EnergyHourView, EnergyView, ExclusionView, FindingView, ForecastView, HostView,
-    MonthView, OutageView, PatchState, PatchView, ServiceView, Snapshot, VantageView,
+    MonthView, OutageView, PatchState, PatchView, ServiceView, Snapshot, TimesView, VantageView,
 };
 use peil_proto::ids::AgentId;
 use peil_proto::sample::State;
@@ -209,6 +209,7 @@ fn check(name: &str, target: &str, states: [State; 2]) -> CheckView {
         target: target.to_owned(),
         interval_ms: Millis(60_000),
         vantages: vec![seen(1, "ams-web-1", states[0]), seen(2, "ams-web-2", states[1])],
+        times: Some(TimesView { count: 43_200, p50_us: 97_791, p95_us: 142_335, p99_us: 168_959 }),
     }
 }
 
