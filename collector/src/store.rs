@@ -27,6 +27,7 @@ mod error;
 mod migrate;
 mod postgres;
 mod readers;
+mod reserve;
 mod sqlite;
 mod writer;
 #[cfg(test)]
@@ -69,6 +70,7 @@ use error::Fault;
 use health::Counters;
 use postgres::transact::Line;
 use readers::{Readers, Source};
+use reserve::Reserve;
 use writer::{Pen, Writer};
 
 /// The database of one collector, in a directory, or of several, on a server.
@@ -113,7 +115,7 @@ impl Store {
         let counters = Arc::new(Counters::default());
         let (blocks, rest, source) = match place {
             Place::Directory(dir) => {
-                let pen = Pen::Sqlite(sqlite::open_and_migrate(dir)?);
+                let pen = Pen::Sqlite(sqlite::open_and_migrate(dir)?, Reserve::open(dir));
                 let writer = Arc::new(Writer::start("store-writer", pen, counters.clone())?);
                 (writer.clone(), writer, Source::Sqlite(sqlite::database_file(dir)))
             }
