@@ -97,7 +97,6 @@ async fn main() -> anyhow::Result<()> {
         clock: clock.clone(),
         in_force: watch::channel(Arc::new(in_force.clone())).1,
         notices: Notices { months: watch::channel(Arc::default()).1, rechecked: watch::channel(Arc::default()).1 },
-        progress: watch::Sender::new(Progress::default()).subscribe(),
         presence: Presence::default(),
         leading,
         agents: config.agents,
