@@ -19,7 +19,7 @@ fn settings(target: &Target) -> String {
     let now = WallClock::System.now();
     format!(
         "[[contract]]\nname = \"any\"\ncoverage = {{ from = \"{now}\" }}\n[[check]]\nname = \"port\"\nkind = \"tcp\"\naddress = {:?}\ninterval_s = 1\n\
-         timeout_s = 1\n[[service]]\nname = \"shop\"\ncontract = \"any\"\nexpression = \"port\"\n",
+         [[service]]\nname = \"shop\"\ncontract = \"any\"\nexpression = \"port\"\n",
         target.address()
     )
 }
