@@ -30,6 +30,7 @@ use crate::job::deliver::Deliver;
 use crate::job::judge::Judge;
 use crate::job::keep::Keep;
 use crate::job::lead::Lead;
+use crate::job::look::{Look, Surveyed};
 use crate::job::measure::Measure;
 use crate::job::raise::Raise;
 use crate::pki::Authority;
@@ -149,6 +150,7 @@ pub async fn run(
         numbers,
     };
     keep.activate().await?;
+    let (look, surveyed) = Look::new(store.clone(), clock.clone());
 
     let (closing, ending) = (CancellationToken::new(), CancellationToken::new());
     let (ports, sessions, jobs) = (TaskTracker::new(), TaskTracker::new(), TaskTracker::new());
@@ -156,6 +158,7 @@ pub async fn run(
     jobs.spawn(deliver.run(ending.clone()));
     jobs.spawn(keep.run(ending.clone()));
     jobs.spawn(lead.run(ending.clone()));
+    jobs.spawn(look.run(ending.clone()));
     // A store that cannot be judged now is told by the pages and by `/readyz`; nobody is helped by closed ports.
     let mut first = latest.clone();
     let _ = tokio::time::timeout(GRACE, first.wait_for(|snapshot| snapshot.at.0 > 0)).await;
@@ -184,7 +187,7 @@ pub async fn run(
         certificate_life: config.agents.certificate_life,
     };
     ports.spawn(serve_agents(agents, telemetry, enrolment, closing.clone()));
-    let state = web_state(&store, latest, access, clock, closing.clone());
+    let state = web_state(&store, surveyed, latest, access, clock, closing.clone());
     ports.spawn(serve_web(people, state, closing.clone()));
     info!(agents = %open.agents, web = %open.web, "listening");
     listening(open);
@@ -262,6 +265,7 @@ async fn serve_web(listener: TlsListener, state: WebState, stop: CancellationTok
 
 fn web_state(
     store: &Store,
+    surveyed: Surveyed,
     latest: crate::snapshot::Latest,
     access: Access,
     clock: WallClock,
@@ -274,5 +278,6 @@ fn web_state(
     });
     let metrics = Metrics::new(latest.clone());
     metrics.watch_store(store.clone());
+    metrics.watch_survey(surveyed);
     WebState { latest, access, readiness, metrics, clock, stop }
 }

@@ -3,6 +3,8 @@
 //! Commands beside `run` open the same store as the running collector; SQLite lets both write, and what
 //! they change is in force within five seconds. Exit status: 0 done, 1 failed, 2 unusable input.
 
+mod operate;
+
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -69,6 +71,8 @@ enum Command {
     /// The log of what people did
     #[command(subcommand)]
     Audit(AuditCommand),
+    #[command(flatten)]
+    Operate(operate::Operate),
 }
 
 #[derive(Args)]
@@ -222,6 +226,7 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
             runtime.block_on(api_token(&config.config, label, days, clock))
         }
         Command::Audit(command) => runtime.block_on(audit(command)),
+        Command::Operate(command) => operate::run(command, &clock),
     }
 }
 

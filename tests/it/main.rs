@@ -1,5 +1,6 @@
 //! Promises kept end to end. One file per promise; its name is the promise.
 
+mod a_store_is_backed_up_restored_and_moved;
 mod agent_and_collector_trust_each_other;
 mod bad_settings_are_answered_whole;
 mod collector_away_leaves_no_hole;

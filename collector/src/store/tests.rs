@@ -13,6 +13,10 @@ mod access;
 mod audit;
 mod leases;
 mod layers;
+mod tables;
+mod transfer;
+mod readers;
+mod survey;
 
 use std::collections::BTreeMap;
 

@@ -18,9 +18,9 @@ fn schema(db: &Connection) -> Vec<(String, String)> {
 }
 
 #[test]
-fn numbers_of_migrations_are_dense_and_rising() {
+fn numbers_of_migrations_rise() {
     let numbers: Vec<u32> = MIGRATIONS.iter().map(|step| step.number).collect();
-    assert_eq!(numbers, (1..=u32::try_from(MIGRATIONS.len()).unwrap()).collect::<Vec<_>>());
+    assert!(numbers.first() == Some(&1) && numbers.is_sorted_by(|before, after| before < after), "{numbers:?}");
 }
 
 #[tokio::test]
@@ -52,7 +52,9 @@ async fn a_newer_database_is_refused_in_one_clear_sentence() {
     let db = Connection::open(sqlite::database_file(dir.path())).unwrap();
     db.execute("INSERT INTO schema_version VALUES (99, 'from the future')", []).unwrap();
     let refused = Store::open(dir.path()).unwrap_err();
-    assert!(matches!(refused, StoreError::NewerSchema { found: 99, known, .. } if known as usize == MIGRATIONS.len()));
+    assert!(
+        matches!(refused, StoreError::NewerSchema { found: 99, known, .. } if known == MIGRATIONS.last().unwrap().number)
+    );
     assert!(refused.to_string().contains("start the newer peil-collector"), "{refused}");
 }
 
