@@ -12,6 +12,7 @@
 //! (`contract/`), and writing anything but sessions.
 
 mod api;
+mod page;
 mod assets;
 mod draw;
 mod format;
