@@ -23,12 +23,13 @@ use tracing::{error, info, warn};
 
 use crate::config::Config;
 use crate::identity::Identity;
-use crate::recorder::{Chain, Recorder};
+use crate::recorder::{Chain, Ledger, Recorder};
 use crate::runner::{Runner, TELL_AGAIN, Tally};
 use crate::spool::Spool;
+use crate::status::Teller;
 use crate::uplink::Link;
 use crate::uplink::session::Uplink;
-use crate::{energy, enrol, host, patch, plan_file};
+use crate::{energy, enrol, host, patch, plan_file, systemd};
 
 /// How often the agent tells about itself.
 const VITALS_EVERY: Duration = Duration::from_secs(60);
@@ -47,7 +48,8 @@ pub async fn run(config: Config, clock: WallClock, stop: CancellationToken) -> a
     let root = Path::new("/");
     let (spool, recovery) = Spool::open(&state_dir.join("spool"), &host::machine_id(root), config.spool)?;
     info!(agent = %identity.agent(), epoch = %spool.epoch(), unacked = spool.last().0 - spool.acked().0, ?recovery, "spool open");
-    let (recorder, spool_thread) = Recorder::start(spool, clock.clone())?;
+    let ledger = Ledger::open(state_dir.join("gaps"), config.spool_age_max);
+    let (recorder, spool_thread) = Recorder::start(spool, clock.clone(), ledger)?;
     let facts = host::facts(root);
     tell_of_stop(&recorder, state_dir, clock.now()).await;
 
@@ -57,9 +59,22 @@ pub async fn run(config: Config, clock: WallClock, stop: CancellationToken) -> a
     let plans = Arc::new(plans);
     let tally = Arc::new(Tally::default());
 
+    let board = tally.board.clone();
+    let teller = Teller {
+        board: board.clone(),
+        recorder: recorder.clone(),
+        agent: identity.agent(),
+        collector: config.collector.clone(),
+        started: clock.now(),
+        clock: clock.clone(),
+        state_dir: state_dir.clone(),
+    };
+
     let (probing, telling) = (CancellationToken::new(), CancellationToken::new());
     let (probers, tellers, uplinks) = (TaskTracker::new(), TaskTracker::new(), TaskTracker::new());
-    let runner = Runner::new(identity.agent(), config.policy.clone(), recorder.clone(), clock.clone(), tally.clone());
+    let rules = (config.policy.clone(), config.probing.clone());
+    let runner =
+        Runner::new(identity.agent(), rules, recorder.clone(), clock.clone(), tally.clone(), state_dir.clone());
     probers.spawn(runner.run(plan_changes, probing.clone()));
     if config.patch.enabled {
         tellers.spawn(tell_patch_level(config.patch.clone(), recorder.clone(), clock.clone(), telling.clone()));
@@ -76,13 +91,19 @@ pub async fn run(config: Config, clock: WallClock, stop: CancellationToken) -> a
         facts: facts.clone(),
     };
     tellers.spawn(vitals.run(telling.clone()));
+    tellers.spawn(teller.run(telling.clone()));
+    if let Some(every) = systemd::watchdog_every() {
+        tellers.spawn(feed_watchdog(every, telling.clone()));
+    }
     let session = Uplink {
         recorder: recorder.clone(),
         plans,
         state_dir: state_dir.clone(),
         hostname: facts.hostname,
+        run: getrandom::u64().map_err(|error| anyhow::anyhow!("no randomness: {error}"))?,
         batch_every: config.batch_every,
         clock: clock.clone(),
+        board: board.clone(),
     };
     let identity_dir = enrol::directory(state_dir);
     let link =
@@ -90,8 +111,10 @@ pub async fn run(config: Config, clock: WallClock, stop: CancellationToken) -> a
     let handing_over = CancellationToken::new();
     uplinks.spawn(link.run(handing_over.clone()));
 
+    systemd::notify("READY=1");
     stop.cancelled().await;
     info!("stopping");
+    systemd::notify("STOPPING=1");
     // From here on nothing comes due; handing over takes a while longer.
     let probed_until = clock.now();
     probing.cancel();
@@ -107,6 +130,16 @@ pub async fn run(config: Config, clock: WallClock, stop: CancellationToken) -> a
         warn!("the spool did not close in time; what is synced is safe");
     }
     Ok(())
+}
+
+async fn feed_watchdog(every: Duration, stop: CancellationToken) {
+    let mut ticks = interval(every);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => drop(systemd::notify("WATCHDOG=1")),
+            () = stop.cancelled() => return,
+        }
+    }
 }
 
 async fn finish(tasks: &TaskTracker, grace: Millis, what: &str) {
@@ -132,7 +165,7 @@ async fn tell_of_stop(recorder: &Recorder, state_dir: &Path, now: UtcTime) {
     let last =
         std::fs::read_to_string(state_dir.join(ALIVE)).ok().and_then(|text| text.trim().parse().ok()).map(UtcTime);
     if let Some(from) = last.filter(|from| now.since(*from) > STOPPED_MIN) {
-        let gap = Gap { from, to: now, reason: GapReason::AgentStopped, check: None, records_lost: 0 };
+        let gap = Gap::new(from, now, GapReason::AgentStopped);
         recorder.record(&Record::Gap(gap), true).await;
     }
 }
@@ -243,6 +276,8 @@ impl TellVitals {
             ticks_not_run: self.tally.not_run.swap(0, Ordering::Relaxed),
             spool_degraded: spool.degraded,
             plan_version: self.plans.borrow().version,
+            ticks_tainted: self.tally.tainted.swap(0, Ordering::Relaxed),
+            stretch: self.tally.stretch.load(Ordering::Relaxed),
         }
     }
 }

@@ -15,8 +15,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, DEFAULT_PATH};
 use crate::energy::command::EnergyCommand;
+use crate::identity::Identity;
+use crate::probe::heartbeat::{self, Verdict};
 use crate::probe::trace::{self, ProbeArgs};
-use crate::{app, enrol, host, patch};
+use crate::spool_command::SpoolCommand;
+use crate::{app, check, enrol, host, manual, patch, status};
 
 /// Name look-ups cannot be called back; a stopping agent does not wait for them longer than this.
 const LOOKUPS_MAX: Duration = Duration::from_secs(1);
@@ -59,17 +62,57 @@ enum Command {
         /// Replace the identity this host has
         #[arg(long)]
         again: bool,
+        /// Do nothing, successfully, when this host has an identity; the token is not read then
+        #[arg(long, conflicts_with = "again")]
+        if_needed: bool,
+    },
+    /// What the agent that runs on this host is doing: next runs, last results, spool, connection
+    Status {
+        #[command(flatten)]
+        config: ConfigArg,
+        /// Print one JSON object instead of text
+        #[arg(long)]
+        json: bool,
+    },
+    /// Would the agent work here: settings, rights, DNS, clock, collector, spool; with a remedy for each finding
+    Check {
+        #[command(flatten)]
+        config: ConfigArg,
+        /// Print one JSON list instead of text
+        #[arg(long)]
+        json: bool,
     },
     /// Check a settings file and tell every mistake with its line
     Validate(ConfigArg),
     /// Probe a target once and tell what came of it
     Probe(ProbeArgs),
+    /// Report how a job on this host went, for a check of kind heartbeat
+    Report {
+        /// Name that the check has as its report
+        name: String,
+        /// How it went
+        verdict: Verdict,
+        /// A line for people
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        text: String,
+        #[command(flatten)]
+        config: ConfigArg,
+    },
     /// The patch level of this host, or of an image or chroot
     #[command(subcommand)]
     Patch(PatchCommand),
     /// Energy: what can be measured here, and how figures come about
     #[command(subcommand)]
     Energy(EnergyCommand),
+    /// The records on disk that the collector does not have yet
+    #[command(subcommand)]
+    Spool(SpoolCommand),
+    /// Write man pages and shell completions, for packages
+    #[command(hide = true)]
+    Generate {
+        /// Where they go
+        dir: PathBuf,
+    },
 }
 
 #[derive(Args)]
@@ -98,6 +141,8 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Probe(args) => return trace::main(&args),
         Command::Patch(PatchCommand::Scan { root, json }) => return patch::command(&root, json),
         Command::Energy(command) => return command.run(),
+        Command::Check { config, json } => return check::command(&config.config, json),
+        Command::Spool(command) => return command.run(),
         Command::Validate(arg) => Config::load(&arg.config).map_err(Into::into).and_then(|config| {
             say(&format!(
                 "{} is good: collector {}, state in {}",
@@ -106,7 +151,21 @@ pub fn run(cli: Cli) -> ExitCode {
                 config.state_dir.display()
             ))
         }),
-        Command::Enroll { config, token, token_file, again } => enrol_host(&config, token, token_file, again),
+        Command::Generate { dir } => {
+            manual::generate(&dir).with_context(|| format!("cannot write below {}", dir.display()))
+        }
+        Command::Status { config, json } => {
+            Config::load(&config.config).map_err(Into::into).and_then(|config| status::command(&config.state_dir, json))
+        }
+        Command::Report { name, verdict, text, config } => {
+            Config::load(&config.config).map_err(Into::into).and_then(|config| {
+                let dir = &config.policy.local.reports_dir;
+                heartbeat::report(dir, &name, verdict, &text, WallClock::System.now())
+                    .with_context(|| format!("cannot report {name:?} in {}", dir.display()))
+            })
+        }
+        Command::Enroll { config, if_needed: true, .. } if is_enrolled(&config) => say("this host is enrolled already"),
+        Command::Enroll { config, token, token_file, again, .. } => enrol_host(&config, token, token_file, again),
         Command::Run(arg) => run_agent(&arg),
     };
     match done {
@@ -121,6 +180,11 @@ pub fn run(cli: Cli) -> ExitCode {
 
 fn say(text: &str) -> anyhow::Result<()> {
     writeln!(std::io::stdout(), "{text}").context("cannot print")
+}
+
+/// Whether there is an identity that can be read, expired or not.
+fn is_enrolled(arg: &ConfigArg) -> bool {
+    Config::load(&arg.config).is_ok_and(|config| Identity::load(&enrol::directory(&config.state_dir)).is_ok())
 }
 
 fn enrol_host(arg: &ConfigArg, token: Option<String>, token_file: Option<PathBuf>, again: bool) -> anyhow::Result<()> {
@@ -155,7 +219,7 @@ fn enrol_host(arg: &ConfigArg, token: Option<String>, token_file: Option<PathBuf
 
 fn run_agent(arg: &ConfigArg) -> anyhow::Result<()> {
     let config = Config::load(&arg.config)?;
-    log_to_stderr();
+    start_log();
     // One thread is enough for a thousand checks a minute, and costs a host the least.
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
@@ -185,12 +249,21 @@ async fn wait_for_signal() {
     }
 }
 
-fn log_to_stderr() {
+/// Under systemd the journal gets fields (`CHECK=`, `VERSION=`, …) beside the message; a person gets lines, a log collector
+/// that asks for it gets JSON.
+fn start_log() {
     use tracing_subscriber::EnvFilter;
+    use tracing_subscriber::layer::SubscriberExt as _;
+    use tracing_subscriber::util::SubscriberInitExt as _;
     let filter = EnvFilter::try_from_env("PEIL_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let as_json = std::env::var_os("PEIL_LOG_JSON").is_some();
+    let journal = std::env::var_os("JOURNAL_STREAM").filter(|_| !as_json).and_then(|_| tracing_journald::layer().ok());
+    if let Some(journal) = journal {
+        let journal = journal.with_field_prefix(None).with_syslog_identifier("peil-agent".to_owned());
+        return tracing_subscriber::registry().with(filter).with(journal).init();
+    }
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
-    // A person gets lines, a log collector gets JSON.
-    if std::env::var_os("PEIL_LOG_JSON").is_some() {
+    if as_json {
         log.json().init();
     } else {
         log.with_ansi(std::io::stderr().is_terminal()).init();

@@ -4,15 +4,18 @@
 //! spawns; `schedule` and the integrator of `energy` are pure; everything durable is in `spool`.
 
 pub mod cli;
+pub mod manual;
 pub mod config;
 pub mod app;
 
 pub mod schedule;
 pub mod runner;
+pub mod vantage;
 pub mod probe;
 
 pub mod recorder;
 pub mod spool;
+pub mod spool_command;
 
 pub mod uplink;
 pub mod plan_file;
@@ -22,3 +25,6 @@ pub mod enrol;
 pub mod patch;
 pub mod energy;
 pub mod host;
+pub mod status;
+pub mod check;
+pub mod systemd;

@@ -23,7 +23,11 @@ pub fn save(dir: &Path, plan: &Plan) -> io::Result<()> {
 /// The last plan, if there is one that can still run. A damaged file is as good as none: the collector sends anew.
 pub fn load(dir: &Path) -> Option<Plan> {
     let text = std::fs::read(dir.join(FILE)).ok()?;
-    let plan: Plan = serde_json::from_slice(&text).ok()?;
+    let mut plan: Plan = serde_json::from_slice(&text).ok()?;
+    // What the program before this one did not know, this one may: no version, so the collector sends it again.
+    if !plan.left_out().is_empty() {
+        plan.version = 0;
+    }
     plan.problems().is_empty().then_some(plan)
 }
 
@@ -31,7 +35,7 @@ pub fn load(dir: &Path) -> Option<Plan> {
 mod tests {
     use super::*;
     use peil_proto::ids::CheckNo;
-    use peil_proto::plan::{CheckDef, CheckKind};
+    use peil_proto::plan::{CheckDef, CheckKind, Tcp, Unknown};
 
     #[test]
     fn a_plan_reads_back_and_a_damaged_one_is_none() {
@@ -42,11 +46,14 @@ mod tests {
             name: "ssh".into(),
             interval_ms: 15_000,
             timeout_ms: 3_000,
-            kind: CheckKind::Tcp { address: "localhost:22".into() },
+            kind: CheckKind::Tcp(Tcp { address: "localhost:22".into(), ..Tcp::default() }),
         };
-        let plan = Plan { version: 9, checks: vec![check] };
+        let mut plan = Plan { version: 9, checks: vec![check] };
         save(dir.path(), &plan).expect("written");
-        assert_eq!(load(dir.path()), Some(plan));
+        assert_eq!(load(dir.path()).as_ref(), Some(&plan));
+        plan.checks[0].kind = CheckKind::Unknown(Unknown { of_kind: "teapot".into(), why: "not known".into() });
+        save(dir.path(), &plan).expect("written");
+        assert_eq!(load(dir.path()).map(|plan| plan.version), Some(0), "an upgraded agent must be told again");
         std::fs::write(dir.path().join(FILE), "{\"version\":").expect("written");
         assert_eq!(load(dir.path()), None);
     }

@@ -17,26 +17,53 @@
 //! Deliberately absent: retries (the contract decides what one failure means), scheduling, concurrency
 //! limits (the scheduler holds the permit), and any state of a check.
 
+mod addresses;
 pub mod certificate;
+mod cpu;
 pub mod dial;
+pub mod dialogue;
+mod dns;
+pub mod exec;
+mod file;
+mod grpc;
+pub mod heartbeat;
+mod host;
 mod http;
+mod icmp;
+mod listen;
 mod location;
+mod memory;
+mod mount;
+mod mysql;
+pub mod ntp;
+mod postgres;
+mod pressure;
+mod process;
+mod redis;
+mod secret;
+mod talk;
 mod tcp;
 mod tls;
 pub mod trace;
+mod udp;
+mod unit;
+mod websocket;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::config::Network;
-use peil_proto::plan::{CheckDef, CheckKind};
-use peil_proto::sample::{FailureKind, Outcome, PHASES, Phases};
+use peil_proto::plan::{CheckDef, CheckKind, Family, TlsOptions, split_address};
+use peil_proto::sample::{FailureKind, Outcome, PHASES, Phases, State};
 use peil_proto::time::WallClock;
 use peil_proto::units::Micros;
 use tokio::sync::Semaphore;
 
+pub use addresses::AddressPolicy;
 use certificate::{TlsConfigs, TlsFacts};
 use dial::Deadline;
+use host::Host;
+use secret::Secrets;
 
 /// A kind of check as people meet it. The rest of a kind is its file.
 pub struct Kind {
@@ -48,73 +75,127 @@ pub struct Kind {
     pub example: &'static str,
     /// The phases it can fill.
     pub phases: &'static [Phase],
-    /// Reads a target from the command line: `None` when it is not written for this kind.
-    pub read_target: fn(&str) -> Option<CheckKind>,
 }
 
-/// Every kind, in the order in which a target without a kind is tried.
-pub const KINDS: &[Kind] = &[http::KIND, tls::KIND, tcp::KIND];
+/// Every kind, in the order of the vocabulary (`CheckKind::WORDS`).
+pub const KINDS: &[Kind] = &[
+    http::KIND,
+    tls::KIND,
+    tcp::KIND,
+    udp::KIND,
+    dns::KIND,
+    icmp::KIND,
+    ntp::KIND,
+    grpc::KIND,
+    websocket::KIND,
+    postgres::KIND,
+    mysql::KIND,
+    redis::KIND,
+    unit::KIND,
+    process::KIND,
+    listen::KIND,
+    file::KIND,
+    mount::KIND,
+    cpu::KIND,
+    memory::KIND,
+    pressure::KIND,
+    exec::KIND,
+    heartbeat::KIND,
+];
 
 /// Carries out `def` once. Always answers within `def.timeout_ms`.
 ///
 /// Needs a tokio runtime with time and I/O. Dropping the future ends the probe and closes its socket; a
 /// name lookup in progress ends by itself on the blocking pool.
 pub async fn run(def: &CheckDef, ctx: &ProbeContext) -> Observation {
-    let deadline = Deadline::after_ms(def.timeout_ms);
+    let end = Deadline::after_ms(def.timeout_ms);
     match &def.kind {
-        CheckKind::Http { url, status, contains, ca_file, cert_days_min } => {
-            let trust = Trust { ca_file: ca_file.as_deref(), cert_days_min: *cert_days_min };
-            let wanted = http::Wanted { url, status, contains: contains.as_deref(), trust };
-            Box::pin(http::run(&wanted, ctx, deadline)).await
-        }
-        CheckKind::Tcp { address } => Box::pin(tcp::run(address, ctx, deadline)).await,
-        CheckKind::Tls { address, server_name, ca_file, cert_days_min } => {
-            let trust = Trust { ca_file: ca_file.as_deref(), cert_days_min: *cert_days_min };
-            Box::pin(tls::run(address, server_name.as_deref(), trust, ctx, deadline)).await
-        }
+        CheckKind::Http(check) => over(check.family, |family| http::run(check, family, ctx, end)).await,
+        CheckKind::Tls(check) => over(check.family, |family| tls::run(check, family, ctx, end)).await,
+        CheckKind::Tcp(check) => over(check.family, |family| tcp::run(check, family, ctx, end)).await,
+        CheckKind::Udp(check) => over(check.family, |family| udp::run(check, family, ctx, end)).await,
+        CheckKind::Dns(check) => over(check.family, |family| dns::run(check, family, ctx, end)).await,
+        CheckKind::Icmp(check) => over(check.family, |family| icmp::run(check, family, ctx, end)).await,
+        CheckKind::Ntp(check) => over(check.family, |family| ntp::run(check, family, ctx, end)).await,
+        CheckKind::Grpc(check) => over(check.family, |family| grpc::run(check, family, ctx, end)).await,
+        CheckKind::WebSocket(check) => over(check.family, |family| websocket::run(check, family, ctx, end)).await,
+        CheckKind::Postgres(check) => over(check.family, |family| postgres::run(check, family, ctx, end)).await,
+        CheckKind::Mysql(check) => over(check.family, |family| mysql::run(check, family, ctx, end)).await,
+        CheckKind::Redis(check) => over(check.family, |family| redis::run(check, family, ctx, end)).await,
+        CheckKind::Unit(check) => unit::run(check, ctx, end).await,
+        CheckKind::Process(check) => process::run(check, ctx, end).await,
+        CheckKind::Listen(check) => listen::run(check, ctx, end).await,
+        CheckKind::File(check) => file::run(check, ctx, end).await,
+        CheckKind::Mount(check) => mount::run(def.no, check, ctx, end).await,
+        CheckKind::Cpu(check) => cpu::run(def.no, check, ctx, end).await,
+        CheckKind::Memory(check) => memory::run(def.no, check, ctx, end).await,
+        CheckKind::Pressure(check) => pressure::run(def.no, check, ctx, end).await,
+        CheckKind::Exec(check) => exec::run(check, ctx, end).await,
+        CheckKind::Heartbeat(check) => heartbeat::run(check, ctx, end).await,
+        CheckKind::Unknown(check) => Observation::from_end(Vec::new(), None, Err(Failure::unusable(&check.why))),
     }
+}
+
+/// Runs a probe over one family, or over both side by side, so that one that hangs does not delay the other.
+async fn over<'a, F>(family: Family, probe: impl Fn(Family) -> F) -> Observation
+where
+    F: Future<Output = Observation> + 'a,
+{
+    if family != Family::Both {
+        return Box::pin(probe(family)).await;
+    }
+    let (v4, v6) = tokio::join!(Box::pin(probe(Family::V4)), Box::pin(probe(Family::V6)));
+    Observation::of_both(v4, v6)
 }
 
 /// Everything wrong with `def` that shows without touching the network: what the vocabulary checks plus
 /// what only this host knows (can the URL be dialled, can the CA file be read). Empty when it can run.
 pub fn problems(def: &CheckDef, ctx: &ProbeContext) -> Vec<String> {
     let mut found = def.problems();
-    let (server_name, ca_file) = match &def.kind {
-        CheckKind::Http { url, ca_file, .. } => match location::Location::parse(url) {
-            Ok(location) => (location.secure.then_some(location.host), ca_file),
+    let host_of = |address: &str| split_address(address).map(|(host, _)| host.to_owned());
+    let (host, tls) = match &def.kind {
+        CheckKind::Http(http) => match location::Location::parse(&http.url) {
+            Ok(location) => (location.secure.then_some(location.host), Some(&http.tls)),
             Err(why) => {
                 // Without the URL: it may hold the very password that is refused here.
                 found.push(format!("check {}: the url {why}", def.name));
-                (None, ca_file)
+                (None, Some(&http.tls))
             }
         },
-        CheckKind::Tcp { .. } => (None, &None),
-        CheckKind::Tls { address, server_name, ca_file, .. } => {
-            let host = || peil_proto::plan::split_address(address).map(|(host, _)| host.to_owned());
-            (server_name.clone().or_else(host), ca_file)
-        }
+        CheckKind::Tls(tls) => (host_of(&tls.address), Some(&tls.tls)),
+        CheckKind::Tcp(tcp) => (None, Some(&tcp.tls)),
+        CheckKind::Dns(dns) => (None, Some(&dns.tls)),
+        CheckKind::Grpc(grpc) => (host_of(&grpc.address), Some(&grpc.tls)),
+        CheckKind::WebSocket(socket) => (None, Some(&socket.tls)),
+        CheckKind::Postgres(postgres) => (None, Some(&postgres.tls)),
+        CheckKind::Mysql(mysql) => (None, Some(&mysql.tls)),
+        CheckKind::Redis(redis) => (None, Some(&redis.tls)),
+        // Nothing of TLS in them.
+        _ => (None, None),
     };
-    if let Some(name) = server_name
-        && rustls::pki_types::ServerName::try_from(name.as_str()).is_err()
-    {
-        found.push(format!("check {}: server name {name:?} is neither a DNS name nor an address", def.name));
-    }
-    if let Some(path) = ca_file
-        && let Err(error) = ctx.tls.trusting(Some(path))
-    {
-        found.push(format!("check {}: {}", def.name, error.chain()));
+    if let Some(tls) = tls {
+        found.extend(tls_problems(host, tls, ctx).into_iter().map(|what| format!("check {}: {what}", def.name)));
     }
     found.dedup();
     found
 }
 
-/// What a certificate must satisfy beside being valid.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Trust<'a> {
-    /// PEM bundle to trust instead of the public roots.
-    pub(crate) ca_file: Option<&'a str>,
-    /// Days the leaf must still have.
-    pub(crate) cert_days_min: Option<u16>,
+fn tls_problems(host: Option<String>, tls: &TlsOptions, ctx: &ProbeContext) -> Vec<String> {
+    let mut found = Vec::new();
+    if let Some(name) = tls.server_name.clone().or(host)
+        && rustls::pki_types::ServerName::try_from(name.as_str()).is_err()
+    {
+        found.push(format!("server name {name:?} is neither a DNS name nor an address"));
+    }
+    if tls.ca_file.is_some()
+        && let Err(error) = ctx.tls.trusting(tls)
+    {
+        found.push(error.chain());
+    }
+    if let Err(failure) = certificate::client_auth(tls, ctx) {
+        found.push(failure.text);
+    }
+    found
 }
 
 /// What all probes of one agent share. Cheap to keep, meant to live as long as the agent.
@@ -124,56 +205,54 @@ pub struct ProbeContext {
     addresses: AddressPolicy,
     tls: TlsConfigs,
     lookups: Arc<Semaphore>,
+    secrets: Secrets,
+    host: Host,
+    local: Local,
+}
+
+/// Where on this host a probe may look for what a plan only names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Local {
+    /// Secrets of checks are files in here.
+    pub secrets_dir: PathBuf,
+    /// The commands that `exec` may run; only root may write it.
+    pub commands_file: PathBuf,
+    /// Where `peil-agent report` leaves its reports.
+    pub reports_dir: PathBuf,
+    /// The kernel's files about processes.
+    pub proc_dir: PathBuf,
+    /// The program that knows about units.
+    pub systemctl: PathBuf,
+}
+
+impl Default for Local {
+    fn default() -> Self {
+        Self {
+            secrets_dir: "/etc/peil/secrets".into(),
+            commands_file: "/etc/peil/commands.toml".into(),
+            reports_dir: "/var/lib/peil-agent/reports".into(),
+            proc_dir: "/proc".into(),
+            systemctl: "/usr/bin/systemctl".into(),
+        }
+    }
 }
 
 impl ProbeContext {
     /// A context that judges certificates by `clock` and dials what `addresses` allows.
     pub fn new(clock: WallClock, addresses: AddressPolicy) -> Self {
-        let tls = TlsConfigs::new(clock.clone());
-        Self { clock, addresses, tls, lookups: Arc::new(Semaphore::new(dial::LOOKUPS_MAX)) }
+        Self::on_host(clock, addresses, Local::default())
     }
-}
 
-/// Which addresses may be dialled. Asked about the resolved address, at every hop: a name, a redirect or
-/// an odd spelling of an address cannot get around it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum AddressPolicy {
-    /// Any address.
-    AllowAll,
-    /// Any address except link-local ones and the metadata services of clouds: 169.254.0.0/16, fe80::/10,
-    /// fd00:ec2::254, and the IPv4 range in its IPv6 disguises (mapped, compatible, NAT64).
-    #[default]
-    DenyLinkLocal,
-    /// These networks and no other address; link-local ones only when named.
-    Only(Vec<Network>),
-}
-
-impl AddressPolicy {
-    /// Why `ip` may not be dialled; `None` when it may.
-    pub fn refusal(&self, ip: IpAddr) -> Option<&'static str> {
-        match self {
-            Self::Only(networks) if networks.iter().any(|network| network.contains(ip)) => None,
-            Self::Only(_) => Some("the policy of this host does not name its network"),
-            Self::AllowAll => None,
-            Self::DenyLinkLocal => denied_by_default(ip),
-        }
-    }
-}
-
-fn denied_by_default(ip: IpAddr) -> Option<&'static str> {
-    const METADATA_AWS_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x0254);
-    const NAT64: [u16; 6] = [0x0064, 0xff9b, 0, 0, 0, 0];
-    match ip {
-        IpAddr::V4(v4) => v4.is_link_local().then_some("link-local and metadata addresses are denied"),
-        IpAddr::V6(v6) if v6.is_unicast_link_local() => Some("link-local addresses are denied"),
-        IpAddr::V6(METADATA_AWS_V6) => Some("metadata addresses are denied"),
-        IpAddr::V6(v6) => {
-            let [_, _, _, _, _, _, high, low] = v6.segments();
-            let behind_nat64 = (v6.segments()[..6] == NAT64).then(|| {
-                let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
-                Ipv4Addr::new(a, b, c, d)
-            });
-            denied_by_default(IpAddr::V4(behind_nat64.or_else(|| v6.to_ipv4())?))
+    /// The same, with the places of this host.
+    pub fn on_host(clock: WallClock, addresses: AddressPolicy, local: Local) -> Self {
+        Self {
+            tls: TlsConfigs::new(clock.clone()),
+            clock,
+            addresses,
+            lookups: Arc::new(Semaphore::new(dial::LOOKUPS_MAX)),
+            secrets: Secrets::new(local.secrets_dir.clone()),
+            host: Host::new(),
+            local,
         }
     }
 }
@@ -224,6 +303,23 @@ pub struct Detail {
     pub failure: Option<Failure>,
     /// How much of the answer was read (http, once the last hop's body began).
     pub body: Option<Body>,
+    /// What was measured or read beside the phases, in the order in which it was learnt.
+    pub facts: Vec<Fact>,
+}
+
+/// Something measured or read: `loss` `20 %`. Never a secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fact {
+    /// Its name, lower case.
+    pub name: String,
+    /// Its value with its unit.
+    pub value: String,
+}
+
+impl Fact {
+    fn new(name: impl Into<String>, value: impl std::fmt::Display) -> Self {
+        Self { name: name.into(), value: value.to_string() }
+    }
 }
 
 /// One connection and what was learnt on it, as far as it got.
@@ -239,6 +335,11 @@ pub struct Hop {
     pub tls: Option<TlsFacts>,
     /// HTTP status.
     pub status: Option<u16>,
+}
+
+/// A peer for people: kinds without ports (`icmp`) have none to show.
+pub fn peer_text(peer: SocketAddr) -> String {
+    if peer.port() == 0 { peer.ip().to_string() } else { peer.to_string() }
 }
 
 /// The failure that decided the outcome.
@@ -287,7 +388,36 @@ impl Observation {
             Err(failure) => (Outcome::Failed { kind: failure.kind, code }, Some(failure)),
         };
         let phases = hops.iter().map(|hop| hop.phases).fold(Phases::default(), sum);
-        Self { outcome, phases, detail: Detail { hops, failure, body } }
+        Self { outcome, phases, detail: Detail { hops, failure, body, facts: Vec::new() } }
+    }
+
+    /// The same with what was learnt beside the phases.
+    fn with_facts(mut self, facts: Vec<Fact>) -> Self {
+        self.detail.facts = facts;
+        self
+    }
+
+    /// One observation of two, over IPv4 and IPv6: up when both are, else what the worse one says (down before
+    /// unknown). The phases are those of the one that decided, the slower one when both are up.
+    fn of_both(v4: Self, v6: Self) -> Self {
+        let rank = |seen: &Self| match seen.outcome.state() {
+            State::Up => 0,
+            State::Unknown => 1,
+            State::Down => 2,
+        };
+        let key = |seen: &Self| (rank(seen), seen.phases.total());
+        let second_decides = key(&v6) > key(&v4);
+        let decides = if second_decides { &v6 } else { &v4 };
+        let (outcome, phases) = (decides.outcome, decides.phases);
+        let family = if second_decides { "IPv6" } else { "IPv4" };
+        let failure = decides.detail.failure.clone().map(|mut failure| {
+            failure.text = format!("over {family}: {}", failure.text);
+            failure
+        });
+        let body = decides.detail.body;
+        let hops = [v4.detail.hops, v6.detail.hops].concat();
+        let facts = [v4.detail.facts, v6.detail.facts].concat();
+        Self { outcome, phases, detail: Detail { hops, failure, body, facts } }
     }
 }
 
@@ -310,9 +440,12 @@ mod tests {
     #[test]
     fn every_kind_reads_its_own_example_and_has_its_place_in_the_readme() {
         let readme = include_str!("probe/README.md");
+        let names: Vec<_> = KINDS.iter().map(|kind| kind.name).collect();
+        assert_eq!(names, CheckKind::WORDS, "every kind of the vocabulary stands in the table");
         for kind in KINDS {
-            let read = (kind.read_target)(kind.example).expect("reads its example");
+            let read = trace::kind_of(kind.example, None, &[]).expect("reads its example");
             assert_eq!(read.name(), kind.name);
+            assert_eq!(read.problems(), Vec::<String>::new(), "{}", kind.name);
             assert!(readme.contains(&format!("| `{}` |", kind.name)), "{} is not in the README", kind.name);
             assert!(kind.phases.is_sorted(), "{}", kind.name);
         }
@@ -324,29 +457,17 @@ mod tests {
     }
 
     #[test]
-    fn link_local_and_metadata_addresses_are_denied_in_every_disguise() {
-        for (address, denied) in [
-            ("169.254.169.254", true),
-            ("169.254.0.1", true),
-            ("::ffff:169.254.169.254", true),
-            ("::169.254.169.254", true),
-            ("64:ff9b::169.254.169.254", true),
-            ("fe80::1", true),
-            ("febf::1", true),
-            ("fd00:ec2::254", true),
-            ("169.253.255.255", false),
-            ("127.0.0.1", false),
-            ("::1", false),
-            ("10.0.0.1", false),
-            ("fd00::1", false),
-            ("fec0::1", false),
-            ("::ffff:10.0.0.1", false),
-            ("64:ff9b::8.8.8.8", false),
-        ] {
-            let ip: IpAddr = address.parse().expect("an address");
-            assert_eq!(AddressPolicy::default().refusal(ip).is_some(), denied, "{address}");
-            assert_eq!(AddressPolicy::AllowAll.refusal(ip), None, "{address}");
-        }
+    fn over_both_families_the_worse_one_decides_and_down_is_worse_than_unknown() {
+        let seen = |end| Observation::from_end(vec![Hop::default()], None, end);
+        let failed = |kind| seen(Err(Failure::judged(kind, "x")));
+        let outcome = |v4, v6| Observation::of_both(v4, v6).outcome.state();
+        assert_eq!(outcome(seen(Ok(0)), seen(Ok(0))), State::Up);
+        assert_eq!(outcome(seen(Ok(0)), failed(FailureKind::Refused)), State::Down);
+        assert_eq!(outcome(failed(FailureKind::LocalResource), seen(Ok(0))), State::Unknown);
+        let both = Observation::of_both(failed(FailureKind::LocalResource), failed(FailureKind::Timeout));
+        assert_eq!(both.outcome.state(), State::Down);
+        assert_eq!(both.detail.failure.map(|failure| failure.text), Some("over IPv6: x".to_owned()));
+        assert_eq!(both.detail.hops.len(), 2);
     }
 
     #[test]

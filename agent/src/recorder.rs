@@ -3,10 +3,12 @@
 //! Records arrive over a bounded queue and are appended as they come; one `fdatasync` every
 //! [`SYNC_EVERY`] (at once for an urgent record) makes the group durable, and the newest durable sequence
 //! is published to the uplink. When the disk fails, records wait in memory (at most [`HELD_MAX`]; then
-//! the oldest go and a gap says so) and the thread keeps trying: probing never stops for a disk.
+//! routine is folded together, then the oldest go and a gap says so) and the thread keeps trying: probing never stops for a disk.
 //!
-//! What the spool lost (damage found at start, segments dropped when full) becomes [`Record::Gap`], and so does a
-//! record too large for the spool: it is dropped, for it would hold up everything behind it for ever.
+//! When the spool is full, the [`RecordDigest`] says what goes first. What went is kept in the [`Ledger`] until the
+//! collector takes records again, and is then told as a [`Record::Gap`] per check, with how many ticks had been up.
+//! Damage becomes a Gap at once, and so does a record too large for the spool: it is dropped, for it would hold up
+//! everything behind it for ever.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -19,7 +21,14 @@ use peil_proto::time::{UtcTime, WallClock};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, info, warn};
 
-use crate::spool::{AppendError, SeqRange, Spool};
+use crate::spool::{AppendError, Digest as _, SeqRange, Spool, Thin};
+
+pub use ledger::Ledger;
+
+use digest::RecordDigest;
+
+mod digest;
+mod ledger;
 
 #[cfg(test)]
 mod tests;
@@ -30,18 +39,24 @@ const QUEUE: usize = 4_096;
 const SYNC_EVERY: Duration = Duration::from_millis(500);
 /// Pause before a failed disk is tried again.
 const RETRY_EVERY: Duration = Duration::from_secs(1);
+/// How often the age of the oldest records is looked at.
+const EXPIRE_EVERY: Duration = Duration::from_secs(3_600);
 /// Records held in memory while the disk fails. Beyond it the oldest are lost, and a gap says so.
 const HELD_MAX: usize = 50_000;
 
 /// What the uplink needs to know of the spool.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SpoolState {
+    /// Generation of the spool; the sequences below are of this one.
+    pub epoch: Epoch,
     /// Newest record that is durable and may be sent.
     pub durable: Seq,
     /// Newest durable record that must leave at once.
     pub urgent: Seq,
     /// Acked by the collector.
     pub acked: Seq,
+    /// Newest record that may have left the host.
+    pub maybe_sent: Seq,
     /// Bytes on disk.
     pub bytes: u64,
     /// The disk refuses; records are held in memory.
@@ -52,6 +67,9 @@ enum Command {
     Append { record: Vec<u8>, urgent: bool },
     Read { after: Seq, records_max: usize, bytes_max: usize, reply: oneshot::Sender<Vec<(Seq, Vec<u8>)>> },
     Release { through: Seq },
+    CollectorHas { through: Seq },
+    RenewEpoch { done: oneshot::Sender<()> },
+    Rewind { to: Seq, reply: oneshot::Sender<Seq> },
     Sync { done: oneshot::Sender<()> },
 }
 
@@ -60,8 +78,6 @@ enum Command {
 pub struct Recorder {
     commands: mpsc::Sender<Command>,
     state: watch::Receiver<SpoolState>,
-    /// Generation of the spool.
-    pub epoch: Epoch,
 }
 
 /// The spool thread, to be joined when everything else has stopped.
@@ -82,15 +98,14 @@ impl Recorder {
     ///
     /// # Errors
     /// When the operating system has no thread or no timer to give.
-    pub fn start(spool: Spool, clock: WallClock) -> std::io::Result<(Self, SpoolThread)> {
+    pub fn start(spool: Spool, clock: WallClock, ledger: Ledger) -> std::io::Result<(Self, SpoolThread)> {
         let (commands, inbox) = mpsc::channel(QUEUE);
-        let epoch = spool.epoch();
         let (publish, state) = watch::channel(SpoolState::default());
-        let keeper = Keeper::new(spool, clock, publish);
+        let keeper = Keeper::new(spool, clock, ledger, publish);
         // The thread is the spool's alone, so waiting on it blocks nobody.
         let timer = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         let thread = std::thread::Builder::new().name("spool".into()).spawn(move || keeper.run(inbox, &timer))?;
-        Ok((Self { commands, state, epoch }, SpoolThread(thread)))
+        Ok((Self { commands, state }, SpoolThread(thread)))
     }
 
     /// Hands over a record. `urgent` ones are synced and sent at once. Waits when the queue is full.
@@ -118,6 +133,28 @@ impl Recorder {
         let _ = self.commands.send(Command::Release { through }).await;
     }
 
+    /// The collector told at the greeting how far it has come: everything up to `through` is forgotten, and nothing after it
+    /// is there.
+    pub async fn collector_has(&self, through: Seq) {
+        let _ = self.commands.send(Command::CollectorHas { through }).await;
+    }
+
+    /// Goes on under another epoch with everything unreleased. Returns when that is done, or the disk refused; then the next
+    /// greeting comes to the same conclusion.
+    pub async fn renew_epoch(&self) {
+        let (done, answer) = oneshot::channel();
+        if self.commands.send(Command::RenewEpoch { done }).await.is_ok() {
+            let _ = answer.await;
+        }
+    }
+
+    /// Takes back what was released after `to` and is still on disk; through where records stay released.
+    pub async fn rewind(&self, to: Seq) -> Seq {
+        let (reply, answer) = oneshot::channel();
+        let sent = self.commands.send(Command::Rewind { to, reply }).await;
+        if sent.is_err() { self.state.borrow().acked } else { answer.await.unwrap_or(to) }
+    }
+
     /// Returns when everything handed over before is on disk (or the disk refused), and the state says so.
     pub async fn sync(&self) {
         let (done, answer) = oneshot::channel();
@@ -130,11 +167,17 @@ impl Recorder {
 /// The thread's own state.
 struct Keeper {
     spool: Spool,
+    ledger: Ledger,
+    digest: RecordDigest,
     clock: WallClock,
     publish: watch::Sender<SpoolState>,
     state: SpoolState,
     /// Records the disk did not take yet, oldest first.
     held: VecDeque<(Vec<u8>, bool)>,
+    /// Routine in `held` is folded together as far as it will go.
+    held_is_thin: bool,
+    /// Records too old for anybody go after this.
+    expire_at: Instant,
     /// Oldest moment and number of records that fell out of `held`.
     spilled: Option<(UtcTime, u64)>,
     /// Newest urgent record that is appended but not synced.
@@ -144,16 +187,28 @@ struct Keeper {
 }
 
 impl Keeper {
-    fn new(spool: Spool, clock: WallClock, publish: watch::Sender<SpoolState>) -> Self {
-        let state =
-            SpoolState { durable: spool.last(), acked: spool.acked(), bytes: spool.bytes(), ..SpoolState::default() };
+    fn new(mut spool: Spool, clock: WallClock, ledger: Ledger, publish: watch::Sender<SpoolState>) -> Self {
+        let digest = RecordDigest::new(ledger.clone(), clock.clone());
+        spool.thin_with(Box::new(digest.clone()));
+        let state = SpoolState {
+            epoch: spool.epoch(),
+            durable: spool.last(),
+            acked: spool.acked(),
+            maybe_sent: spool.maybe_sent(),
+            bytes: spool.bytes(),
+            ..SpoolState::default()
+        };
         publish.send_replace(state);
         Self {
             spool,
+            ledger,
+            digest,
             clock,
             publish,
             state,
             held: VecDeque::new(),
+            held_is_thin: false,
+            expire_at: Instant::now(),
             spilled: None,
             urgent_unsynced: None,
             dirty_since: None,
@@ -211,12 +266,23 @@ impl Keeper {
                     warn!(%error, "spool cannot be read; trying again");
                     Vec::new()
                 });
+                // Published first: a mark of the collector's must never be ahead of what the state says may have left.
+                self.tell();
                 let _ = reply.send(records);
             }
-            Command::Release { through } => {
-                if let Err(error) = self.spool.release(through) {
-                    warn!(%error, %through, "ack not noted on disk; records may be sent again, which does no harm");
-                }
+            Command::Release { through } => self.release(through),
+            Command::CollectorHas { through } => {
+                self.release(through);
+                self.spool.collector_has(through);
+            }
+            Command::RenewEpoch { done } => {
+                self.renew_epoch();
+                self.tell();
+                let _ = done.send(());
+            }
+            Command::Rewind { to, reply } => {
+                let _ = reply.send(self.spool.rewind(to));
+                self.tell();
             }
             Command::Sync { done } => {
                 self.sync();
@@ -227,22 +293,68 @@ impl Keeper {
         }
     }
 
+    fn release(&mut self, through: Seq) {
+        if let Err(error) = self.spool.release(through) {
+            warn!(%error, %through, "ack not noted on disk; records may be sent again, which does no harm");
+        }
+        self.tell_ledger();
+    }
+
+    /// The collector takes records again: what the ledger says of lost ones goes to it, and only what is durable in the spool
+    /// leaves the ledger. A stop in between tells it twice, which says the same.
+    fn tell_ledger(&mut self) {
+        let gaps = self.ledger.gaps();
+        if gaps.is_empty() || self.state.degraded {
+            return;
+        }
+        for gap in &gaps {
+            self.append(convert::to_spool(&Record::Gap(*gap)), true);
+        }
+        self.sync();
+        if !self.state.degraded
+            && let Err(error) = self.ledger.told(&gaps)
+        {
+            warn!(%error, "the ledger of gaps cannot be cleared; they will be told again");
+        }
+    }
+
+    fn renew_epoch(&mut self) {
+        match self.spool.renew_epoch() {
+            Ok(epoch) => {
+                warn!(%epoch, records = %self.spool.durable(), "the spool goes on under a new epoch; what was not acked is sent again under it");
+                self.state.durable = self.spool.durable();
+                self.state.urgent = self.spool.durable();
+                self.urgent_unsynced = None;
+                self.dirty_since = None;
+            }
+            Err(error) => warn!(%error, "no new epoch: the disk refuses"),
+        }
+    }
+
     /// After each round: sync when due, tell what was dropped, publish.
     fn settle(&mut self) {
         let due = self.next_deadline().is_some_and(|at| at <= Instant::now());
         if due || self.urgent_unsynced.is_some() && self.retry_at.is_none() {
             self.sync();
         }
+        if self.expire_at <= Instant::now() {
+            self.expire_at = Instant::now() + EXPIRE_EVERY;
+            if let Err(error) = self.spool.expire() {
+                warn!(%error, "records that are too old cannot be dropped");
+            }
+        }
         let now = self.clock.now();
         for range in self.spool.take_dropped() {
-            warn!(from = %range.first, to = %range.last, "spool is full: oldest records dropped");
-            self.gap(range, GapReason::SpoolFull, now);
+            warn!(from = %range.first, to = %range.last, "records dropped that could not be read");
+            self.gap(range, GapReason::SpoolDamaged, now);
         }
         self.tell();
     }
 
     fn tell(&mut self) {
+        self.state.epoch = self.spool.epoch();
         self.state.acked = self.spool.acked();
+        self.state.maybe_sent = self.spool.maybe_sent();
         self.state.bytes = self.spool.bytes();
         self.publish.send_if_modified(|published| std::mem::replace(published, self.state) != self.state);
     }
@@ -256,6 +368,9 @@ impl Keeper {
             }
         }
         self.held.push_back((record, urgent));
+        if self.held.len() > HELD_MAX && !self.held_is_thin {
+            self.thin_held();
+        }
         if self.held.len() > HELD_MAX {
             self.held.pop_front();
             let (since, count) = self.spilled.unwrap_or((self.clock.now(), 0));
@@ -263,11 +378,25 @@ impl Keeper {
         }
     }
 
+    /// Folds together what is routine in memory. When that gives less than a quarter, it is not tried again before the disk
+    /// is back.
+    fn thin_held(&mut self) {
+        let urgent = self.held.iter().any(|(_, urgent)| *urgent);
+        let records: Vec<Vec<u8>> = self.held.drain(..).map(|(record, _)| record).collect();
+        // Folding throws nothing away, so nothing is written down that could fail.
+        let thin = self.digest.thin(&records, Thin::Fold).unwrap_or(records);
+        self.held = thin.into_iter().map(|record| (record, false)).collect();
+        if let Some((_, last)) = self.held.back_mut() {
+            *last = urgent;
+        }
+        self.held_is_thin = self.held.len() > HELD_MAX / 4 * 3;
+    }
+
     /// A record that can never be taken. A gap is small enough for any spool.
     fn drop_one(&mut self, cause: &AppendError) {
         error!(%cause, "a record is too large for the spool and is dropped");
         let now = self.clock.now();
-        let gap = Gap { from: now, to: now, reason: GapReason::SpoolFull, check: None, records_lost: 1 };
+        let gap = Gap { records_lost: 1, ..Gap::new(now, now, GapReason::SpoolFull) };
         self.append(convert::to_spool(&Record::Gap(gap)), true);
     }
 
@@ -316,19 +445,20 @@ impl Keeper {
 
     fn recovered(&mut self) {
         self.retry_at = None;
+        self.held_is_thin = false;
         if !std::mem::take(&mut self.state.degraded) {
             return;
         }
         info!("spool writes again");
         if let Some((from, records_lost)) = self.spilled.take() {
-            let gap = Gap { from, to: self.clock.now(), reason: GapReason::SpoolFull, check: None, records_lost };
+            let gap = Gap { records_lost, ..Gap::new(from, self.clock.now(), GapReason::SpoolFull) };
             self.append(convert::to_spool(&Record::Gap(gap)), true);
         }
     }
 
     /// The collector counts jumps in the numbering by itself; the gap tells why.
     fn gap(&mut self, range: SeqRange, reason: GapReason, at: UtcTime) {
-        let gap = Gap { from: at, to: at, reason, check: None, records_lost: range.records() };
+        let gap = Gap { records_lost: range.records(), ..Gap::new(at, at, reason) };
         self.append(convert::to_spool(&Record::Gap(gap)), true);
     }
 }

@@ -137,6 +137,14 @@ impl Schedule {
         schedule
     }
 
+    /// The newest label an earlier run gave to a tick of this check: labels go on increasing after it. What stands in the plan
+    /// already keeps what it knows itself.
+    pub fn resume(&mut self, check: CheckNo, label: UtcTime) {
+        if let Some(entry) = self.entries.iter_mut().find(|entry| entry.check.no == check) {
+            entry.label = entry.label.or(Some(label.0));
+        }
+    }
+
     /// When the next tick is due on the clock of [`Now::mono`]; `None` without checks. May lie in the past.
     pub fn next_wake(&self) -> Option<Millis> {
         self.heap.peek().map(|Reverse((next, _))| Millis(next - self.suspended))
@@ -166,6 +174,11 @@ impl Schedule {
         let taken = self.take_due(now);
         self.adopt(plan);
         taken
+    }
+
+    /// Wall time of each check's next tick, as things stand.
+    pub fn upcoming(&self) -> impl Iterator<Item = (CheckNo, UtcTime)> + '_ {
+        self.entries.iter().map(|entry| (entry.check.no, UtcTime(entry.next + self.distance)))
     }
 
     /// How many checks there are.

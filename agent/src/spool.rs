@@ -24,20 +24,21 @@
 //! jump is written down before the evidence for it is cleared away. A jump is no loss:
 //! each segment's header says which sequence was the newest in use before it. Not noticed, because
 //! nothing on disk tells: a newest segment that somebody shortened exactly between two records, and
-//! an old copy of the whole directory put back; the collector sees such a rewind by its marks.
+//! an old copy of the whole directory put back; the collector sees such a rewind by its marks, and then the spool goes on
+//! under another epoch ([`Spool::renew_epoch`]).
 //!
 //! **Losses** are told as ranges: by [`Recovery`] and once more by [`Spool::take_dropped`], which the
 //! caller turns into Gap records. A range in the unreleased part is told again after a restart,
 //! because nobody knows whether the caller got round to it: gaps are idempotent, silence is not. A range says
 //! what is missing *at most*: it may include records that were never synced.
 //!
-//! **Limits** ([`Limits`]). Full: the oldest segment goes and its range is reported. Free space on the
-//! file system low, or writing fails: `sync` says so and nothing on disk is touched; `append` goes on
+//! **Limits** ([`Limits`]). Full: oldest first, routine is folded together, then only trouble is kept, then the segment
+//! goes ([`room`]). Free space on the file system low and nothing left to fold, or writing fails: `sync` says so and nothing on disk is touched; `append` goes on
 //! until the buffer ([`UNSYNCED_BYTES_MAX`]) is full and then refuses; the caller keeps newer records
 //! in its own ring and tries again. One process at a time (advisory lock).
 //!
 //! **Not done here**: no thread and no timer (how often to sync is the caller's rhythm), no
-//! compression, no encryption, no summarising. A segment that is deleted under a running agent loses
+//! compression, no encryption; what may be folded together is for the [`Digest`] to say. A segment that is deleted under a running agent loses
 //! what it held. All calls block on the disk: call from a blocking thread.
 
 use std::collections::BTreeMap;
@@ -52,14 +53,18 @@ use segment::{HEADER, Header, Segment};
 
 pub use error::{AppendError, OpenError};
 pub use losses::{Beginning, CursorFound, Recovery, SeqRange};
+pub use room::{Digest, Thin};
 
 mod cursor;
 mod disk;
 mod error;
+pub mod inspect;
 mod losses;
 mod read;
 mod record;
 pub mod recover;
+mod renew;
+mod room;
 mod segment;
 mod start;
 #[cfg(test)]
@@ -135,6 +140,12 @@ pub struct Spool {
     reported: Vec<SeqRange>,
     place: Option<read::Place>,
     failing: read::Failing,
+    /// Who knows what records mean, when room must be made.
+    digest: Option<Box<dyn Digest>>,
+    /// Records through this sequence may have reached the collector, acked or not.
+    maybe_sent: u64,
+    /// Segments that were thinned since the start, by first sequence.
+    thinned: BTreeMap<u64, room::Thinned>,
 }
 
 impl Spool {
@@ -175,6 +186,9 @@ impl Spool {
             reported: start.recovery.lost.clone(),
             place: None,
             failing: read::Failing::default(),
+            digest: None,
+            maybe_sent: 0,
+            thinned: BTreeMap::new(),
         };
         Ok((spool, start.recovery))
     }
@@ -241,7 +255,7 @@ impl Spool {
             return Ok(Seq(self.durable));
         }
         self.leave_room_to_others()?;
-        self.drop_oldest_if_full()?;
+        self.make_room_if_full()?;
         let newest = self.segments.values().next_back().copied();
         let grown = |segment: Segment| segment.bytes + self.unsynced.len() as u64;
         match (self.active.take(), newest) {
@@ -303,29 +317,14 @@ impl Spool {
         }
     }
 
-    fn leave_room_to_others(&self) -> io::Result<()> {
+    fn leave_room_to_others(&mut self) -> io::Result<()> {
+        let needed = self.limits.keep_free_bytes.saturating_add(self.unsynced.len() as u64);
         // A file system that does not say is not asked again: the write will tell.
-        let Ok(free) = self.disk.free_bytes() else { return Ok(()) };
-        if free < self.limits.keep_free_bytes.saturating_add(self.unsynced.len() as u64) {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
-        Ok(())
-    }
-
-    /// Drops oldest segments until the buffer fits within the limit. The cursor is written first when
-    /// it is behind, so that released records do not look lost after a crash.
-    fn drop_oldest_if_full(&mut self) -> io::Result<()> {
-        let needed = (HEADER + self.unsynced.len()) as u64;
-        while self.bytes() + needed > self.limits.bytes_max {
-            let Some(oldest) = self.segments.values().next().copied() else { break };
-            if self.acked > self.acked_on_disk {
-                self.save_newest_cursor()?;
+        while self.disk.free_bytes().is_ok_and(|free| free < needed) {
+            // What was routine takes less room afterwards; more than that is not given up for others.
+            if !self.thin_one(Thin::Fold)? {
+                return Err(io::ErrorKind::StorageFull.into());
             }
-            if self.segments.len() == 1 {
-                self.active = None;
-            }
-            self.remove_segment(oldest)?;
-            self.note_lost(oldest.first, oldest.last);
         }
         Ok(())
     }
@@ -347,6 +346,15 @@ impl Spool {
         let released = |segment: &&Segment| segment.last <= self.acked && Some(segment.first) != newest;
         let released: Vec<Segment> = self.segments.values().take_while(released).copied().collect();
         released.into_iter().try_for_each(|segment| self.remove_segment(segment))
+    }
+
+    /// Takes back what was released after `to`, as far as it still lies here: the collector lost it. Returns through
+    /// which sequence records stay released. Nothing is written: a start that comes too soon finds the cursor of before,
+    /// and may be told again.
+    pub fn rewind(&mut self, to: Seq) -> Seq {
+        let oldest = self.segments.keys().next().map_or(self.acked, |first| first.saturating_sub(1));
+        self.acked = self.acked.min(to.0.max(oldest));
+        self.acked()
     }
 
     fn remove_segment(&mut self, segment: Segment) -> io::Result<()> {

@@ -7,6 +7,7 @@
 
 pub mod backoff;
 pub mod connect;
+mod quarantine;
 pub mod session;
 
 use std::path::PathBuf;
@@ -70,6 +71,7 @@ impl Link {
                     }
                     // A collector that is away for a day is told once, not once a minute.
                     let cause = Chain(error.as_ref()).to_string();
+                    self.uplink.board.disconnected(&cause);
                     if cause == told {
                         debug!(cause, "still not connected to the collector");
                     } else {

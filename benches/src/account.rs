@@ -46,6 +46,32 @@ impl Used {
         })
     }
 
+    /// The account of `pid` and everything it started that is alive.
+    ///
+    /// # Errors
+    /// When the process is gone or another user's.
+    pub fn of_tree(pid: u32) -> anyhow::Result<Self> {
+        let mut all = Self::of(pid)?;
+        for child in children(pid)? {
+            // One may end while we look.
+            if let Ok(one) = Self::of_tree(child) {
+                all.add(&one);
+            }
+        }
+        Ok(all)
+    }
+
+    /// Adds the account of another process.
+    pub fn add(&mut self, other: &Self) {
+        self.cpu += other.cpu;
+        self.rss_bytes += other.rss_bytes;
+        self.hwm_bytes += other.hwm_bytes;
+        self.written_bytes += other.written_bytes;
+        for (name, spent) in &other.cpu_by_thread {
+            *self.cpu_by_thread.entry(name.clone()).or_default() += *spent;
+        }
+    }
+
     /// CPU since `before`, by name of thread, largest first.
     pub fn threads_since(&self, before: &Self) -> Vec<(String, Duration)> {
         let since = |(name, cpu): (&String, &Duration)| {
@@ -56,6 +82,11 @@ impl Used {
         threads.sort_by_key(|(_, cpu)| std::cmp::Reverse(*cpu));
         threads
     }
+}
+
+fn children(pid: u32) -> anyhow::Result<Vec<u32>> {
+    let listed = read(&PathBuf::from(format!("/proc/{pid}/task/{pid}/children")))?;
+    Ok(listed.split_whitespace().filter_map(|pid| pid.parse().ok()).collect())
 }
 
 /// Whether files there are memory: then neither syncing nor writing means anything.

@@ -16,6 +16,7 @@ use peil_collector::access::{Access, AccessStore, PasswordCost, Role};
 use peil_collector::app;
 use peil_collector::pki::Authority;
 use peil_collector::store::Store;
+use peil_collector::store::place::Beside;
 use peil_collector::store::tokens::NewToken;
 use peil_proto::ids::CheckNo;
 use peil_proto::time::WallClock;
@@ -64,10 +65,14 @@ impl Shape {
 
     /// One service per check, so that every result is judged; down when two vantages say so. The contract is one
     /// that the load keeps: with the month before the run counted as down, every service would be an open alert.
-    fn settings(self, data: &Path) -> String {
+    fn settings(self, data: &Path, place: &Place) -> String {
+        let store = match place {
+            Place::File => String::new(),
+            Place::Server { url, .. } => format!("store = {url:?}\n"),
+        };
         let mut text = format!(
-            "data_dir = {data:?}\n[listen]\nagents = \"127.0.0.1:0\"\nweb = \"127.0.0.1:0\"\n[[contract]]\nname = \"bench\"\n\
-             target = \"90\"\nunknown = \"excluded\"\n"
+            "data_dir = {data:?}\n{store}[listen]\nagents = \"127.0.0.1:0\"\nweb = \"127.0.0.1:0\"\n[[contract]]\n\
+             name = \"bench\"\ntarget = \"90\"\nunknown = \"excluded\"\n"
         );
         for lane in 0..self.lanes() {
             let hosts = (0..self.agents).filter(|agent| self.lane_of(*agent) == lane).map(Self::hostname);
@@ -86,9 +91,24 @@ impl Shape {
     }
 }
 
-/// A data directory in which everything is ready for a start.
+/// Where the results are kept.
+#[derive(Debug, Clone)]
+pub enum Place {
+    /// SQLite in the data directory of one collector.
+    File,
+    /// A PostgreSQL server that several collectors share.
+    Server {
+        /// Its URL.
+        url: String,
+        /// How many collectors.
+        collectors: usize,
+    },
+}
+
+/// Directories in which everything is ready for a start, one per collector.
 pub struct Prepared {
     dir: tempfile::TempDir,
+    place: Place,
     /// One per agent.
     pub tokens: Vec<Token>,
     /// Checks of each lane.
@@ -98,16 +118,28 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// Makes the directory under `parent`, the settings, the authority, tokens and numbers.
+    /// Makes the directories under `parent`, the settings, the authority, tokens and numbers.
     ///
     /// # Errors
     /// When the disk or the store will not.
-    pub async fn new(parent: &Path, shape: Shape) -> anyhow::Result<Self> {
+    pub async fn new(parent: &Path, shape: Shape, place: Place) -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new().prefix("peil-bench-").tempdir_in(parent)?;
-        std::fs::write(dir.path().join("collector.toml"), shape.settings(&dir.path().join("data")))?;
-        let (clock, data) = (WallClock::System, dir.path().join("data"));
-        let store = Store::open(&data)?;
-        let authority = Authority::open_or_create(&data.join("pki"), app::AUTHORITY, clock.now())?;
+        let clock = WallClock::System;
+        let first = collector_dir(dir.path(), 0).join("data");
+        std::fs::create_dir_all(&first)?;
+        let store = open_store(&place, &first)?;
+        let authority = Authority::open_or_create(&first.join("pki"), app::AUTHORITY, clock.now())?;
+        for no in 0..place.collectors() {
+            let own = collector_dir(dir.path(), no);
+            let data = own.join("data");
+            if no > 0 {
+                std::fs::create_dir_all(data.join("pki"))?;
+                for file in ["ca.pem", "ca.key"] {
+                    std::fs::copy(first.join("pki").join(file), data.join("pki").join(file))?;
+                }
+            }
+            std::fs::write(own.join("collector.toml"), shape.settings(&data, &place))?;
+        }
         let tokens = make_tokens(&store, &authority, shape, &clock).await?;
         let names = |lane| (0..shape.checks).map(move |check| Shape::check_name(lane, check));
         let numbers = store.assign_checks((0..shape.lanes()).flat_map(names).collect()).await?;
@@ -117,28 +149,45 @@ impl Prepared {
         let api_token = access.issue_api_token("benches", Role::Viewer, None).await?;
         drop(access);
         store.close().await;
-        Ok(Self { dir, tokens, lanes, authority: authority.certificate().clone(), api_token })
+        Ok(Self { dir, place, tokens, lanes, authority: authority.certificate().clone(), api_token })
     }
 
-    /// Where the collector keeps its store.
+    /// Where the first collector keeps its files.
     pub fn data(&self) -> PathBuf {
-        self.dir.path().join("data")
+        collector_dir(self.dir.path(), 0).join("data")
     }
 
-    /// Size of the database file, with the log that waits beside it.
+    /// The store, beside the collectors.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn store(&self) -> anyhow::Result<Store> {
+        open_store(&self.place, &self.data())
+    }
+
+    /// Size of the database file, with the log that waits beside it; 0 on a server.
     pub fn database_bytes(&self) -> u64 {
         ["peil.db", "peil.db-wal"].into_iter().map(|name| file_bytes(&self.data().join(name))).sum()
     }
 
-    /// Starts `program` there and waits until it listens.
+    /// Starts every collector and waits until it listens.
+    ///
+    /// # Errors
+    /// When one does not start; its log is in the error.
+    pub fn start(&self, program: &Path) -> anyhow::Result<Vec<Daemon>> {
+        (0..self.place.collectors()).map(|no| self.start_one(program, no)).collect()
+    }
+
+    /// Starts collector `no` of them.
     ///
     /// # Errors
     /// When it does not start; its log is in the error.
-    pub fn start(&self, program: &Path) -> anyhow::Result<Daemon> {
-        let log = self.dir.path().join("collector.log");
+    pub fn start_one(&self, program: &Path, no: usize) -> anyhow::Result<Daemon> {
+        let own = collector_dir(self.dir.path(), no);
+        let log = own.join("collector.log");
         let mut child = Command::new(program)
             .args(["run", "--config"])
-            .arg(self.dir.path().join("collector.toml"))
+            .arg(own.join("collector.toml"))
             .stdout(Stdio::piped())
             .stderr(std::fs::File::create(&log)?)
             .spawn()
@@ -158,6 +207,26 @@ impl Prepared {
             listening.with_context(|| format!("the collector did not start; it said:\n{}", told()))?;
         Ok(daemon)
     }
+}
+
+impl Place {
+    fn collectors(&self) -> usize {
+        match self {
+            Self::File => 1,
+            Self::Server { collectors, .. } => (*collectors).max(1),
+        }
+    }
+}
+
+fn collector_dir(base: &Path, no: usize) -> PathBuf {
+    base.join(format!("collector-{no}"))
+}
+
+fn open_store(place: &Place, data: &Path) -> anyhow::Result<Store> {
+    Ok(match place {
+        Place::File => Store::open(data)?,
+        Place::Server { url, .. } => Store::connect(&peil_collector::store::Place::parse(url, Beside::default())?)?,
+    })
 }
 
 /// Reads "listening agents=ADDRESS web=ADDRESS".
@@ -270,6 +339,16 @@ impl Daemon {
         Ok(body.to_owned())
     }
 
+    /// SIGKILL.
+    ///
+    /// # Errors
+    /// When it has ended by itself.
+    pub fn kill(mut self) -> anyhow::Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
     /// SIGTERM, then waits until it has closed its files.
     ///
     /// # Errors
@@ -305,7 +384,8 @@ mod tests {
     #[test]
     fn the_settings_are_valid_and_every_agent_gets_its_checks() {
         let shape = Shape { agents: 7, checks: 3, vantages: 3 };
-        let config = Config::parse("bench", &shape.settings(Path::new("/nowhere"))).expect("valid settings");
+        let config =
+            Config::parse("bench", &shape.settings(Path::new("/nowhere"), &Place::File)).expect("valid settings");
         assert_eq!(config.services.len(), 9);
         for agent in 0..shape.agents {
             let host = Shape::hostname(agent);

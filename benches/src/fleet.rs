@@ -107,12 +107,12 @@ pub struct Stream {
     next: usize,
 }
 
-/// Opens every stream: connection, Hello, Welcome, plan.
+/// Opens every stream: connection, Hello, Welcome, plan. Agents are dealt out to the collectors in turn.
 ///
 /// # Errors
 /// The first that fails, or a plan that is not the lane's.
 pub async fn open(
-    collector: SocketAddr,
+    collectors: &[SocketAddr],
     members: &[Member],
     lanes: &Arc<Vec<Lane>>,
     shape: Shape,
@@ -123,6 +123,7 @@ pub async fn open(
     for member in members {
         let (permits, lanes, traffic) = (permits.clone(), lanes.clone(), traffic.clone());
         let (index, agent, tls) = (member.index, member.agent, member.tls.clone());
+        let collector = *collectors.get(index % collectors.len().max(1)).context("no collector")?;
         opening.spawn(async move {
             let _permit = permits.acquire_owned().await?;
             let channel = wire::connect(collector, tls, traffic).await?;
@@ -149,6 +150,7 @@ async fn greet(
         plan_version: 0,
         wall_ms: WallClock::System.now().0,
         hostname: Shape::hostname(index),
+        run: 0,
     };
     say.send(AgentMessage { kind: Some(Say::Hello(hello)) }).await?;
     let hear = client.stream(ReceiverStream::new(outbox)).await?.into_inner();

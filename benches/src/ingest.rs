@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use clap::Parser;
 use peil_benches::account::{self, Used};
-use peil_benches::daemon::{Daemon, Prepared, Shape, StoreCounters};
+use peil_benches::daemon::{Daemon, Place, Prepared, Shape, StoreCounters};
 use peil_benches::fleet::{self, Done, Latencies, Rate, Stream};
 use peil_benches::load::Lane;
 use peil_benches::wire::Traffic;
@@ -22,6 +22,7 @@ use peil_benches::{layout, proof};
 use peil_collector::store::Store;
 use peil_proto::time::WallClock;
 use peil_proto::units::Millis;
+use peil_test_postgres::{Care, Server};
 
 /// Batches a second one collector could take at most; decides how many are prepared. When they run out
 /// early, the run ends early and says so.
@@ -58,6 +59,12 @@ struct Args {
     /// Where the data directory is made; on the disk you want to measure
     #[arg(long)]
     dir: Option<PathBuf>,
+    /// Keep everything on a PostgreSQL of this run's own instead of in a file
+    #[arg(long)]
+    postgres: bool,
+    /// Collectors that share that PostgreSQL
+    #[arg(long, default_value_t = 1, requires = "postgres")]
+    collectors: usize,
     /// Leave out the measurement of blocks in process
     #[arg(long)]
     no_blocks: bool,
@@ -124,33 +131,44 @@ async fn measure(args: &Args) -> anyhow::Result<()> {
     if account::is_memory(&parent)? {
         println!("WARNING: {} is in memory: syncing and writing cost nothing there; use --dir", parent.display());
     }
-    let prepared = Prepared::new(&parent, shape).await?;
+    let server = args.postgres.then(|| Server::start(Care::Durable, &[]));
+    let place = match &server {
+        None => Place::File,
+        Some(server) => Place::Server { url: server.url(), collectors: args.collectors },
+    };
+    let prepared = Prepared::new(&parent, shape, place).await?;
     let lanes = Arc::new(encode_lanes(args, &prepared));
-    let daemon = prepared.start(&program)?;
-    let members = fleet::enrol(daemon.agents, &prepared.tokens).await?;
-    let watcher = Store::open(&prepared.data())?;
+    let daemons = prepared.start(&program)?;
+    let first = daemons.first().context("no collector")?.agents;
+    let members = fleet::enrol(first, &prepared.tokens).await?;
+    let watcher = prepared.store()?;
 
-    let alone = Used::of(daemon.pid())?;
+    let alone = collectors_used(&daemons)?;
     let traffic = Arc::new(Traffic::default());
     let opened = Instant::now();
-    let streams = fleet::open(daemon.agents, &members, &lanes, shape, &traffic).await?;
+    let addresses: Vec<_> = daemons.iter().map(|daemon| daemon.agents).collect();
+    let streams = fleet::open(&addresses, &members, &lanes, shape, &traffic).await?;
     let opening = opened.elapsed();
-    let connected = Used::of(daemon.pid())?;
+    let connected = collectors_used(&daemons)?;
     println!("{}", connecting(shape, opening, &alone, &connected));
 
-    let begin = Moment::take(&daemon, &prepared, &traffic).await?;
+    let scene = Scene { daemons: &daemons, server: server.as_ref(), prepared: &prepared, traffic: &traffic };
+    let begin = scene.take().await?;
     let started = Instant::now();
     let (streams, work, latencies) =
         fleet::load(streams, &lanes, shape, args.rate(), Duration::from_secs(args.seconds)).await?;
     let loaded = started.elapsed();
     let behind = proof::judged(&watcher).await?;
-    let end = Moment::take(&daemon, &prepared, &traffic).await?;
+    let end = scene.take().await?;
     let window = Window { args, work: &work, latencies: &latencies, loaded, behind, begin, end };
     println!("{}", window.report());
-    close(streams, watcher, daemon).await?;
+    close(streams, watcher, daemons).await?;
 
-    let disk = prepared.database_bytes();
-    let store = Store::open(&prepared.data())?;
+    let disk = match &server {
+        None => prepared.database_bytes(),
+        Some(server) => server.sql("peil", "SELECT pg_database_size('peil')").parse()?,
+    };
+    let store = prepared.store()?;
     let records = proof::every_acked_record_is_there_once(&store, &work).await?;
     store.close().await;
     println!("disk          {:>10.2} B/result (database after a clean stop, {disk} bytes)", per(disk, records));
@@ -158,11 +176,20 @@ async fn measure(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn close(streams: Vec<Stream>, watcher: Store, daemon: Daemon) -> anyhow::Result<()> {
+async fn close(streams: Vec<Stream>, watcher: Store, daemons: Vec<Daemon>) -> anyhow::Result<()> {
     drop(streams);
     watcher.close().await;
     // Blocks this thread, on which the client side of the connections lives; the collector ends them itself.
-    daemon.stop()
+    daemons.into_iter().try_for_each(Daemon::stop)
+}
+
+/// All collectors together.
+fn collectors_used(daemons: &[Daemon]) -> anyhow::Result<Used> {
+    let mut all = Used::default();
+    for daemon in daemons {
+        all.add(&Used::of(daemon.pid())?);
+    }
+    Ok(all)
 }
 
 fn encode_lanes(args: &Args, prepared: &Prepared) -> Vec<Lane> {
@@ -189,17 +216,35 @@ fn connecting(shape: Shape, opening: Duration, alone: &Used, connected: &Used) -
 
 /// All accounts at one moment.
 struct Moment {
+    /// The collectors.
     used: Used,
+    /// The database server.
+    server: Used,
     store: StoreCounters,
     traffic: (u64, u64),
     database: u64,
 }
 
-impl Moment {
-    async fn take(daemon: &Daemon, prepared: &Prepared, traffic: &Traffic) -> anyhow::Result<Self> {
-        let store = daemon.counters().await?;
-        let used = Used::of(daemon.pid())?;
-        Ok(Self { used, store, traffic: traffic.so_far(), database: prepared.database_bytes() })
+/// What is looked at.
+struct Scene<'a> {
+    daemons: &'a [Daemon],
+    server: Option<&'a Server>,
+    prepared: &'a Prepared,
+    traffic: &'a Traffic,
+}
+
+impl Scene<'_> {
+    async fn take(&self) -> anyhow::Result<Moment> {
+        let mut store = StoreCounters::default();
+        for daemon in self.daemons {
+            let one = daemon.counters().await?;
+            store.commits += one.commits;
+            store.blocks += one.blocks;
+            store.records += one.records;
+        }
+        let server = self.server.and_then(Server::pid).map(Used::of_tree).transpose()?.unwrap_or_default();
+        let (used, traffic) = (collectors_used(self.daemons)?, self.traffic.so_far());
+        Ok(Moment { used, server, store, traffic, database: self.prepared.database_bytes() })
     }
 }
 
@@ -221,7 +266,10 @@ impl Window<'_> {
         let (results, batches) = (sum(|done| done.acked), sum(|done| done.batches));
         let cpu = end.used.cpu.saturating_sub(begin.used.cpu);
         let cpu_us = u64::try_from(cpu.as_micros()).unwrap_or(u64::MAX);
-        let written = end.used.written_bytes.saturating_sub(begin.used.written_bytes);
+        let written = |of: &Moment| of.used.written_bytes + of.server.written_bytes;
+        let written = written(end).saturating_sub(written(begin));
+        let server = end.server.cpu.saturating_sub(begin.server.cpu);
+        let server_us = u64::try_from(server.as_micros()).unwrap_or(u64::MAX);
         let (up, down) = (end.traffic.0 - begin.traffic.0, end.traffic.1 - begin.traffic.1);
         let commits = end.store.commits - begin.store.commits;
         let seconds = self.loaded.as_secs_f64();
@@ -247,6 +295,10 @@ impl Window<'_> {
         for (name, spent) in end.used.threads_since(&begin.used).into_iter().filter(|(_, spent)| !spent.is_zero()) {
             let spent = u64::try_from(spent.as_micros()).unwrap_or(u64::MAX);
             lines.push(format!("  {name:<20} {:>8.3} µs/result", per(spent, results)));
+        }
+        if args.postgres {
+            let (per_result, per_batch) = (per(server_us, results), per(server_us, batches));
+            lines.push(format!("PostgreSQL    {per_result:>10.3} µs/result, {per_batch:.1} µs/batch"));
         }
         lines.extend([
             format!("memory        {:>10.1} MiB resident, {:.1} MiB at most", mib(end.used.rss_bytes), mib(end.used.hwm_bytes)),

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use peil_agent::probe::{AddressPolicy, ProbeContext, run};
 use peil_proto::ids::CheckNo;
-use peil_proto::plan::{CheckDef, CheckKind};
+use peil_proto::plan::{CheckDef, CheckKind, Http, Tcp, Tls, TlsOptions};
 use peil_proto::sample::{Outcome, State};
 use peil_proto::time::WallClock;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
@@ -37,20 +37,20 @@ fn main() {
     let mut told = BufReader::new(server.stdout.take().unwrap()).lines();
     let (plain, secure) = (told.next().unwrap().unwrap(), told.next().unwrap().unwrap());
     let ca_file = Some(ca_file.display().to_string());
-    let http = |url: String| CheckKind::Http {
-        url,
-        status: vec![],
-        contains: Some("hello".to_owned()),
-        ca_file: ca_file.clone(),
-        cert_days_min: Some(14),
+    let http = |url: String| {
+        CheckKind::Http(Http {
+            url,
+            contains: Some("hello".to_owned()),
+            tls: TlsOptions { ca_file: ca_file.clone(), cert_days_min: Some(14), ..TlsOptions::default() },
+            ..Http::default()
+        })
     };
-    let tls = CheckKind::Tls {
+    let tls = CheckKind::Tls(Tls {
         address: secure.clone(),
-        server_name: None,
-        ca_file: ca_file.clone(),
-        cert_days_min: Some(14),
-    };
-    measure("tcp", CheckKind::Tcp { address: plain.clone() }, probes);
+        tls: TlsOptions { ca_file: ca_file.clone(), cert_days_min: Some(14), ..TlsOptions::default() },
+        ..Tls::default()
+    });
+    measure("tcp", CheckKind::Tcp(Tcp { address: plain.clone(), ..Tcp::default() }), probes);
     measure("http", http(format!("http://{plain}/")), probes);
     measure("tls", tls, probes);
     measure("https", http(format!("https://{secure}/")), probes);

@@ -10,6 +10,7 @@
 //! when the collector was restarted and starts counting anew.
 
 pub mod alertmanager;
+mod budget;
 pub mod webhook;
 
 use std::time::Duration;
@@ -35,20 +36,48 @@ pub enum AlertKind {
     Outage,
     /// The month's loss is above the budget of the whole month: final.
     SlaBreach,
+    /// The budget burns so fast that somebody must act now.
+    BudgetBurn,
+    /// At the rate of the month so far it ends below its target: for whoever answers for the contract.
+    SlaForecast,
+    /// What is known about a sealed month is not what it was sealed on.
+    MonthDiffers,
+    /// A figure shown is not what the blocks give: a fault of this program.
+    FigureDiffers,
     /// A host lacks a security fix for longer than the policy allows.
     PatchOverdue,
     /// An agent has been silent for too long.
     AgentSilent,
+    /// A stored value does not follow from the blocks it was made of.
+    StoreDiffers,
 }
 
 impl AlertKind {
+    /// All of them, with their words.
+    pub const WORDS: [(&'static str, Self); 9] = [
+        ("outage", Self::Outage),
+        ("sla_breach", Self::SlaBreach),
+        ("budget_burn", Self::BudgetBurn),
+        ("sla_forecast", Self::SlaForecast),
+        ("month_differs", Self::MonthDiffers),
+        ("figure_differs", Self::FigureDiffers),
+        ("patch_overdue", Self::PatchOverdue),
+        ("agent_silent", Self::AgentSilent),
+        ("store_differs", Self::StoreDiffers),
+    ];
+
     /// The word in keys, API and messages.
     pub fn word(self) -> &'static str {
         match self {
             Self::Outage => "outage",
             Self::SlaBreach => "sla_breach",
+            Self::BudgetBurn => "budget_burn",
+            Self::SlaForecast => "sla_forecast",
+            Self::MonthDiffers => "month_differs",
+            Self::FigureDiffers => "figure_differs",
             Self::PatchOverdue => "patch_overdue",
             Self::AgentSilent => "agent_silent",
+            Self::StoreDiffers => DIFFERS,
         }
     }
 
@@ -57,16 +86,27 @@ impl AlertKind {
         match self {
             Self::Outage => "PeilServiceOutage",
             Self::SlaBreach => "PeilSlaBreach",
+            Self::BudgetBurn => "PeilBudgetBurn",
+            Self::SlaForecast => "PeilSlaForecast",
+            Self::MonthDiffers => "PeilMonthDiffers",
+            Self::FigureDiffers => "PeilFigureDiffers",
             Self::PatchOverdue => "PeilPatchOverdue",
             Self::AgentSilent => "PeilAgentSilent",
+            Self::StoreDiffers => "PeilStoreDiffers",
         }
     }
 
     /// `critical` wakes somebody, `warning` can wait for the morning.
     pub fn severity(self) -> &'static str {
         match self {
-            Self::Outage => "critical",
-            Self::SlaBreach | Self::PatchOverdue | Self::AgentSilent => "warning",
+            Self::Outage | Self::BudgetBurn => "critical",
+            Self::SlaBreach
+            | Self::SlaForecast
+            | Self::MonthDiffers
+            | Self::FigureDiffers
+            | Self::PatchOverdue
+            | Self::AgentSilent
+            | Self::StoreDiffers => "warning",
         }
     }
 }
@@ -90,11 +130,14 @@ pub struct Wanted {
 
 /// All alerts that must be open at the snapshot's moment.
 pub fn wanted(snapshot: &Snapshot) -> Vec<Wanted> {
-    let services =
-        snapshot.services.iter().flat_map(|service| [outage(service, snapshot.at), breach(service, snapshot.at)]);
+    let now = snapshot.at;
+    let services = snapshot.services.iter().flat_map(|service| {
+        [outage(service, now), breach(service, now), budget::burn(service, now), budget::forecast(service, now)]
+    });
     let hosts = snapshot.hosts.iter().filter(|host| !host.revoked);
     let hosts = hosts.flat_map(|host| [silent(host, snapshot.at), overdue(host, snapshot.at)]);
-    services.chain(hosts).flatten().collect()
+    let figures = snapshot.notices.iter().map(budget::differs);
+    services.chain(hosts).chain([differs(snapshot)]).flatten().chain(figures).collect()
 }
 
 /// Whether the trouble of an open alert that is not wanted has passed. What is not configured any more is over.
@@ -108,8 +151,29 @@ pub fn is_over(open: &AlertRow, snapshot: &Snapshot) -> bool {
             let host = snapshot.hosts.iter().find(|host| host.agent.to_string() == agent);
             host.is_none_or(|host| host.revoked || host.connected || host.last_contact > Some(open.opened_at))
         }
+        // After a restart nothing has been compared yet: that is no all-clear.
+        None if open.key == DIFFERS => snapshot.verified.as_ref().is_some_and(|verified| verified.differences == 0),
         _ => true,
     }
+}
+
+/// One alert for the whole store: whoever acts on one difference looks for all of them.
+const DIFFERS: &str = "store_differs";
+
+fn differs(snapshot: &Snapshot) -> Option<Wanted> {
+    let verified = snapshot.verified.as_ref().filter(|verified| verified.differences > 0)?;
+    Some(Wanted {
+        key: DIFFERS.to_owned(),
+        kind: AlertKind::StoreDiffers,
+        subject: "store".to_owned(),
+        summary: format!(
+            "{} stored values do not follow from the results they were made of ({} days of agents were compared); the first: {}",
+            verified.differences, verified.days, verified.first
+        ),
+        action: "Find out who or what changed the database; `peil-collector rebuild` shows all differences, with --write it mends them."
+            .to_owned(),
+        since: verified.at,
+    })
 }
 
 fn outage(service: &ServiceView, now: UtcTime) -> Option<Wanted> {

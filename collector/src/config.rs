@@ -4,11 +4,11 @@
 //! `[[service]]`, `[[check]]`), and whom it tells (`[[channel]]`). Names refer to each other and are checked
 //! together; a service that names an unknown check is a mistake at its line, not an unknown figure later.
 
-mod tables;
+pub(crate) mod tables;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -16,15 +16,18 @@ use peil_proto::plan::CheckDef;
 use peil_proto::settings::{Document, Fields, Mistakes, Refused, read_file};
 use peil_proto::units::Millis;
 
+use crate::alert::AlertKind;
 use crate::contract::expr::Expr;
 use crate::contract::terms::Terms;
+use crate::contract::workday::DayOfMonth;
 use crate::store::Place;
 use crate::store::place::Beside;
+use crate::store::retention::Kind;
 
 /// Where the settings are looked for when `--config` does not say.
 pub const DEFAULT_PATH: &str = "/etc/peil/collector.toml";
 /// Services one collector judges. More are refused.
-const SERVICES_MAX: usize = 10_000;
+pub(crate) const SERVICES_MAX: usize = 10_000;
 
 /// Valid settings.
 #[derive(Debug, Clone)]
@@ -39,6 +42,12 @@ pub struct Config {
     pub agents: Agents,
     /// The patch policy.
     pub patch: PatchPolicy,
+    /// Contracts in order of name.
+    pub contracts: BTreeMap<String, Clauses>,
+    /// When months seal themselves; `None`: only people seal.
+    pub seal_day: Option<SealDay>,
+    /// How long each kind of data is kept.
+    pub retention: BTreeMap<Kind, Millis>,
     /// Services in order of name.
     pub services: BTreeMap<String, Service>,
     /// Checks in order of name.
@@ -78,9 +87,26 @@ pub struct PatchPolicy {
     pub stale_after: Millis,
 }
 
+/// The day of the next month at whose end a month seals itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SealDay(pub DayOfMonth);
+
+/// The clauses of a contract, and two of them as they were written.
+#[derive(Debug, Clone)]
+pub struct Clauses {
+    /// What is judged by.
+    pub terms: Terms,
+    /// Percentage as written, for people.
+    pub target: String,
+    /// Zone as written, for people.
+    pub timezone: String,
+}
+
 /// A service: an expression over checks, judged by a contract.
 #[derive(Debug, Clone)]
 pub struct Service {
+    /// Name of its contract.
+    pub contract: String,
     /// What it is made of.
     pub expression: Expr,
     /// The clauses it is judged by.
@@ -122,6 +148,13 @@ pub struct Channel {
     pub ca_file: Option<PathBuf>,
     /// File with a bearer token to send along.
     pub token_file: Option<PathBuf>,
+    /// What it is told.
+    pub kinds: BTreeSet<AlertKind>,
+}
+
+/// What a channel is told when it does not say: all but forecasts, which are not for whoever is on call.
+pub fn kinds_by_default() -> BTreeSet<AlertKind> {
+    AlertKind::WORDS.iter().map(|(_, kind)| *kind).filter(|kind| *kind != AlertKind::SlaForecast).collect()
 }
 
 /// The dialects of [`Channel`]. Adding one: a word here and a file in `alert/`.
@@ -154,12 +187,26 @@ impl Config {
         let listen = read_listen(root.table("listen"));
         let agents = read_agents(root.table("agents"));
         let patch = read_patch(root.table("patch"));
+        let seal_day = root.table("months").and_then(read_months);
+        let retention = read_retention(root.table("retention"));
         let checks = tables::read_checks(root.tables("check"));
         let contracts = tables::read_contracts(root.tables("contract"));
         let services = tables::read_services(root.tables("service"), &contracts, &checks);
         let channels = tables::read_channels(root.tables("channel"));
         root.finish();
-        mistakes.into_result(Self { data_dir, store, listen, agents, patch, services, checks, channels })
+        mistakes.into_result(Self {
+            data_dir,
+            store,
+            listen,
+            agents,
+            patch,
+            retention,
+            seal_day,
+            contracts,
+            services,
+            checks,
+            channels,
+        })
     }
 }
 
@@ -228,6 +275,15 @@ fn read_agents(fields: Option<Fields<'_>>) -> Agents {
     agents
 }
 
+fn read_months(mut fields: Fields<'_>) -> Option<SealDay> {
+    let mistakes = fields.mistakes();
+    let day = fields.take_some("seal_day").and_then(|node| node.as_int(mistakes, 1..=28));
+    let counts = fields.word_or("seal_counts", &[("working", true), ("calendar", false)], true);
+    fields.finish();
+    let day = u8::try_from(day?).ok()?;
+    Some(SealDay(if counts { DayOfMonth::Working(day) } else { DayOfMonth::Calendar(day) }))
+}
+
 fn read_patch(fields: Option<Fields<'_>>) -> PatchPolicy {
     let mut patch = PatchPolicy { term: Millis(14 * Millis::DAY.0), stale_after: Millis(48 * Millis::HOUR.0) };
     if let Some(mut fields) = fields {
@@ -236,4 +292,18 @@ fn read_patch(fields: Option<Fields<'_>>) -> PatchPolicy {
         fields.finish();
     }
     patch
+}
+
+/// Raw data and days reach back two whole months at least: figures of this month and the last are made from them.
+fn read_retention(fields: Option<Fields<'_>>) -> BTreeMap<Kind, Millis> {
+    let mut days =
+        BTreeMap::from([(Kind::Raw, 400), (Kind::Hourly, 100), (Kind::Daily, 1_900), (Kind::Evidence, 1_900)]);
+    if let Some(mut fields) = fields {
+        days.insert(Kind::Raw, fields.int_or("raw_days", 70..=36_500, 400));
+        days.insert(Kind::Hourly, fields.int_or("hourly_days", 40..=36_500, 100));
+        days.insert(Kind::Daily, fields.int_or("daily_days", 70..=36_500, 1_900));
+        days.insert(Kind::Evidence, fields.int_or("evidence_days", 70..=36_500, 1_900));
+        fields.finish();
+    }
+    days.into_iter().map(|(kind, days)| (kind, Millis(days * Millis::DAY.0))).collect()
 }

@@ -22,12 +22,18 @@ pub mod track;
 mod timeline;
 pub mod expr;
 pub mod exclusion;
+pub mod approval;
 pub mod outage;
 pub mod figure;
 pub mod attribution;
+mod docket;
 pub mod ratio;
 pub mod forecast;
 pub mod whatif;
+pub mod version;
+pub mod dossier;
+pub mod sealing;
+pub mod quality;
 pub mod workday;
 pub mod support;
 pub mod patch;
@@ -37,8 +43,10 @@ pub mod energy;
 mod brute;
 #[cfg(test)]
 mod properties;
+#[cfg(test)]
+pub(crate) use brute::any_case;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use peil_proto::sample::State;
 use peil_proto::time::UtcTime;
@@ -46,14 +54,15 @@ use peil_proto::units::Millis;
 
 use attribution::{Interval, Judged};
 use calendar::Month;
-use exclusion::{Exclusion, Weighed, weigh};
-use expr::{Expr, Judge};
-use figure::{Buckets, Facts, Figure, Grounds};
+pub use docket::Docket;
+use docket::{Outlook, Settled};
+use exclusion::Exclusion;
+use expr::Expr;
+use figure::Figure;
 use forecast::{Course, Forecast};
-use outage::Outage;
-use span::Span;
+use percent::Percent;
+use span::{Span, Spans};
 use terms::{Terms, UnknownClause};
-use timeline::Timeline;
 use track::Track;
 
 /// What one vantage knows about one check.
@@ -89,6 +98,25 @@ impl CheckEvidence {
     /// How long a sample holds without a next one.
     pub fn hold(&self) -> Millis {
         hold(self.interval, self.timeout)
+    }
+}
+
+impl Evidence {
+    /// The same evidence in its smallest portable form, cut to what `month` needs: the fewest samples, or ready
+    /// intervals where samples cannot say it (a vantage from which nobody looks any more).
+    #[must_use]
+    pub fn portable(&self, hold: Millis, terms: &Terms, month: Span) -> Self {
+        let folded = match self {
+            Self::States { .. } => return timeline::as_states(self, hold, terms, month),
+            Self::Samples(samples) => Track::of_samples(hold, samples),
+            Self::Track(track) if timeline::is_cut_off(track, terms, month.to) => {
+                return timeline::as_states(self, hold, terms, month);
+            }
+            Self::Track(track) => track.clone(),
+        };
+        let mut needed = folded;
+        needed.forget_before(month.from);
+        Self::Samples(needed.samples())
     }
 }
 
@@ -131,34 +159,67 @@ pub struct ToDate {
     pub because: Vec<String>,
 }
 
-/// The figure of a whole month.
-pub fn evaluate(case: &Case) -> Figure {
-    let month = case.month.span(&case.terms.timezone);
-    Docket::new(case).figure(month)
+/// A stretch of a month in which nothing of the agreement changed.
+#[derive(Debug, Clone)]
+pub struct Chapter {
+    /// When.
+    pub span: Span,
+    /// What was agreed then.
+    pub terms: Terms,
+    /// What had to work.
+    pub service: Expr,
+    /// What is known, under the rhythm and quorum that each check had then.
+    pub checks: BTreeMap<String, CheckEvidence>,
+}
+
+/// A [`Case`] whose agreement changed within the month.
+#[derive(Debug, Clone)]
+pub struct Dated {
+    /// Which month.
+    pub month: Month,
+    /// In order, each beginning where the one before ends, together the month.
+    pub chapters: Vec<Chapter>,
+    /// What was approved.
+    pub exclusions: Vec<Exclusion>,
+}
+
+impl From<Case> for Dated {
+    /// One chapter: nothing changed.
+    fn from(case: Case) -> Self {
+        let Case { month, terms, service, checks, exclusions } = case;
+        let span = month.span(&terms.timezone);
+        Self { month, chapters: vec![Chapter { span, terms, service, checks }], exclusions }
+    }
+}
+
+/// The figure of a whole month: of a [`Case`] or a [`Dated`] one, as everything below.
+pub fn evaluate<'a>(case: impl Into<Docket<'a>>) -> Figure {
+    let docket = case.into();
+    docket.figure(docket.settle(docket.span))
 }
 
 /// The month of a case instant by instant: each with its bucket and its cause, in order, without hole or
 /// overlap. The sums are those of [`evaluate`].
-pub fn attribution(case: &Case) -> Vec<Interval> {
+pub fn attribution<'a>(case: impl Into<Docket<'a>>) -> Vec<Interval> {
     evaluate_with_attribution(case).1
 }
 
 /// [`evaluate`] and [`attribution()`] in one go.
-pub fn evaluate_with_attribution(case: &Case) -> (Figure, Vec<Interval>) {
-    let docket = Docket::new(case);
-    let month = docket.grounds.month;
-    let settled = docket.settle(month);
+pub fn evaluate_with_attribution<'a>(case: impl Into<Docket<'a>>) -> (Figure, Vec<Interval>) {
+    let docket = case.into();
+    let settled = docket.settle(docket.span);
+    let (buckets, weighed) = (settled.buckets(), settled.weighed.clone());
+    let figure = docket.figure(settled);
+    let Some(buckets) = buckets else { return (figure, Vec::new()) };
     let judged = Judged {
-        month,
-        buckets: &settled.buckets,
-        credited: &docket.grounds.credited,
-        weighed: &settled.weighed,
-        exclusions: &case.exclusions,
-        counts_as: case.terms.maintenance.counts_as,
-        stretches: &outage::stretches(&docket.judge, &docket.checks, month),
+        month: docket.span,
+        buckets: &buckets,
+        credited: &docket.credited(),
+        weighed: &weighed,
+        exclusions: docket.exclusions,
+        stretches: &outage::stretches(&docket.scenes(), docket.span),
         names: &docket.names,
     };
-    let figure = Figure::new(case.month, &case.terms, &settled.buckets, settled.outages, settled.weighed.rows.clone());
     let intervals = attribution::attribute(&judged, &figure);
     (figure, intervals)
 }
@@ -166,113 +227,57 @@ pub fn evaluate_with_attribution(case: &Case) -> (Figure, Vec<Interval>) {
 /// The figure of the month up to `now`, and what it means for the rest of the month.
 ///
 /// `now` before or after the month is held at its ends, except for the state, which is that of `now`.
-pub fn evaluate_to_date(case: &Case, now: UtcTime) -> ToDate {
-    let docket = Docket::new(case);
-    let month = docket.grounds.month;
-    let past = Span::new(month.from, now.clamp(month.from, month.to));
-    let figure = docket.figure(past);
+pub fn evaluate_to_date<'a>(case: impl Into<Docket<'a>>, now: UtcTime) -> ToDate {
+    let docket = case.into();
+    let past = docket.until(now);
+    to_date(&docket, docket.settle(past), now)
+}
 
-    let (month_agreed_ms, most_agreed_ms) = docket.month_agreed(&figure, past.to);
-    let budget_ms = case.terms.target.budget_of(month_agreed_ms);
+/// What the month up to `now` says about its end. `now` before or after the month is held at its ends.
+pub fn forecast<'a>(case: impl Into<Docket<'a>>, now: UtcTime) -> Forecast {
+    let docket = case.into();
+    let past = docket.until(now);
+    course(&docket, &docket.settle(past), past.to).forecast()
+}
 
-    let readings: Vec<_> = docket.checks.iter().map(|check| check.at(now)).collect();
-    let state_now = docket.judge.read(&readings).counted;
-    let mut because = BTreeSet::new();
-    if state_now != State::Up {
-        docket.judge.blame(&readings, |reading| reading.counted, state_now, &mut because);
-    }
+/// [`evaluate_to_date`] and [`forecast`](forecast()) for the price of one.
+pub fn evaluate_and_forecast<'a>(case: impl Into<Docket<'a>>, now: UtcTime) -> (ToDate, Forecast) {
+    let docket = case.into();
+    let past = docket.until(now);
+    let settled = docket.settle(past);
+    let forecast = course(&docket, &settled, past.to).forecast();
+    (to_date(&docket, settled, now), forecast)
+}
+
+fn to_date(docket: &Docket<'_>, settled: Settled<'_>, now: UtcTime) -> ToDate {
+    let Outlook { agreed_ms, budget_ms, most_budget_ms } = docket.outlook(&settled, docket.until(now).to);
+    let figure = docket.figure(settled);
+    let (state_now, because) = docket.reading_at(now);
     ToDate {
-        month_agreed_ms,
+        month_agreed_ms: agreed_ms,
         budget_ms,
         budget_left_ms: budget_ms.saturating_sub(figure.counted_down_ms),
-        breach_certain: figure.counted_down_ms > case.terms.target.budget_of(most_agreed_ms),
+        breach_certain: figure.counted_down_ms > most_budget_ms,
         state_now,
-        because: because.into_iter().filter_map(|i| docket.names.get(i).map(|name| (*name).to_owned())).collect(),
+        because,
         figure,
     }
 }
 
-/// What the month up to `now` says about its end. `now` before or after the month is held at its ends.
-pub fn forecast(case: &Case, now: UtcTime) -> Forecast {
-    let docket = Docket::new(case);
-    let month = docket.grounds.month;
-    let now = now.clamp(month.from, month.to);
-    let Settled { weighed, buckets, outages } = docket.settle(Span::new(month.from, now));
-    let (_, ahead) = forecast::split(&docket.grounds.agreed, now);
-    let ahead = ahead.without(&weighed.excluded).without(&weighed.as_up);
-    let (elapsed, lost) = match case.terms.unknown {
-        UnknownClause::Down => (buckets.judged.clone(), buckets.down.union(&buckets.unknown)),
-        UnknownClause::Excluded => (buckets.judged.without(&buckets.unknown), buckets.down.clone()),
-        UnknownClause::Up => (buckets.judged.clone(), buckets.down.clone()),
-    };
-    let figure = Figure::new(case.month, &case.terms, &buckets, outages, weighed.rows);
-    let (month_agreed_ms, most_agreed_ms) = docket.month_agreed(&figure, now);
-    Course { target: case.terms.target, elapsed, lost, ahead, month_agreed_ms, most_agreed_ms }.forecast()
-}
-
-/// A case with its names resolved, its evidence as timelines and its calendar laid out.
-struct Docket<'a> {
-    case: &'a Case,
-    grounds: Grounds,
-    names: Vec<&'a str>,
-    judge: Judge,
-    /// By place in `names`.
-    checks: Vec<Timeline>,
-}
-
-impl<'a> Docket<'a> {
-    fn new(case: &'a Case) -> Self {
-        let names: Vec<&str> = case.service.names().into_iter().collect();
-        let of_check = |name: &&str| match case.checks.get(*name) {
-            Some(check) => timeline::of_check(check, &case.terms),
-            None => Timeline::starting(Span::ALWAYS.from, timeline::Reading::UNKNOWN),
+/// Service time so far and to come, when `settled` is all until `now`, which lies in the month.
+fn course(docket: &Docket<'_>, settled: &Settled<'_>, now: UtcTime) -> Course {
+    let (_, ahead) = forecast::split(&docket.agreed, now);
+    let ahead = ahead.without(&settled.weighed.excluded).without(&settled.weighed.as_up);
+    let (mut elapsed, mut lost) = (Spans::default(), Spans::default());
+    for (terms, buckets) in &settled.parts {
+        let (served, missed) = match terms.unknown {
+            UnknownClause::Down => (buckets.judged.clone(), buckets.down.union(&buckets.unknown)),
+            UnknownClause::Excluded => (buckets.judged.without(&buckets.unknown), buckets.down.clone()),
+            UnknownClause::Up => (buckets.judged.clone(), buckets.down.clone()),
         };
-        Self {
-            case,
-            grounds: Grounds::new(case.month.span(&case.terms.timezone), &case.terms),
-            judge: Judge::new(&case.service, &names),
-            checks: names.iter().map(of_check).collect(),
-            names,
-        }
+        (elapsed, lost) = (elapsed.union(&served), lost.union(&missed));
     }
-
-    /// The figure as if the agreement ended with `past`, which starts with the month.
-    fn figure(&self, past: Span) -> Figure {
-        let Settled { weighed, buckets, outages } = self.settle(past);
-        Figure::new(self.case.month, &self.case.terms, &buckets, outages, weighed.rows)
-    }
-
-    /// The denominator of the whole month when `to_date` is its figure until `now`: as the exclusions ahead
-    /// are known now, and the largest it can still become, if all of them are called off.
-    fn month_agreed(&self, to_date: &Figure, now: UtcTime) -> (Millis, Millis) {
-        let Grounds { month, agreed, credited, .. } = &self.grounds;
-        let weighed = weigh(&self.case.exclusions, &self.case.terms.maintenance, agreed, *month);
-        let ahead = Span::new(now, month.to);
-        let credited_ms = credited.total_within(ahead);
-        let known = agreed.without(&weighed.excluded).total_within(ahead).saturating_add(credited_ms);
-        let most = agreed.total_within(ahead).saturating_add(credited_ms);
-        (to_date.agreed_ms.saturating_add(known), to_date.agreed_ms.saturating_add(most))
-    }
-
-    /// Everything in its bucket, as if the agreement ended with `past`, which starts with the month.
-    fn settle(&self, past: Span) -> Settled {
-        let terms = &self.case.terms;
-        let weighed = weigh(&self.case.exclusions, &terms.maintenance, &self.grounds.agreed, past);
-        let judged = outage::follow(&self.judge, &self.checks, &self.names, past);
-        let when = |state| judged.timeline.spans(state, past.to);
-        let (up, down, unknown) = (when(State::Up), when(State::Down), when(State::Unknown));
-        let facts =
-            Facts { excluded: &weighed.excluded, as_up: &weighed.as_up, up: &up, down: &down, unknown: &unknown };
-        let buckets = Buckets::new(&self.grounds.until(past), &facts);
-        let mut outages = judged.outages;
-        outage::count(&mut outages, &buckets.down);
-        Settled { weighed, buckets, outages }
-    }
-}
-
-/// A month whose instants all have their bucket.
-struct Settled {
-    weighed: Weighed,
-    buckets: Buckets,
-    outages: Vec<Outage>,
+    let Outlook { agreed_ms, budget_ms, most_budget_ms } = docket.outlook(settled, now);
+    let target = docket.terms_at(now).map_or(Percent::FULL, |terms| terms.target);
+    Course { target, elapsed, lost, ahead, month_agreed_ms: agreed_ms, budget_ms, most_budget_ms }
 }

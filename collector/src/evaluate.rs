@@ -15,6 +15,11 @@ pub mod csv;
 pub mod explain;
 pub mod forecast;
 pub mod whatif;
+pub mod canonical;
+pub mod written;
+pub mod bundle;
+pub mod sealed;
+pub mod verify;
 
 #[cfg(test)]
 mod accounts;

@@ -6,7 +6,14 @@
 //! | [`measure`] | live state, agents, clock | the snapshot | after `judge`, every second, in a quarter of the time at most |
 //! | [`raise`] | snapshot, open alerts | alerts and their outbox rows | after `measure` |
 //! | [`deliver`] | the outbox | receipts, next attempts | after `raise`, every second |
+//! | [`derive`](mod@derive) | blocks after its watermark, marked hours | marks; times by the hour | every ten seconds |
+//! | [`compact`] | blocks of days that are over | day blocks in their place; times and states of days and months | every five minutes |
+//! | [`retain`] | ages | nothing: what is old enough goes | every ten minutes |
+//! | [`agree`] | applied versions | the agreement in force | every five seconds |
+//! | [`month`] | new blocks, agreement, exclusions | drafts of months that are over; editions on the agreed day | every minute |
+//! | [`recheck`] | live state and blocks, at night | whether both give the same figures | once a day |
 //! | [`lead`] | leases, connections | which duties are this collector's, who is connected here | every five seconds, every second |
+//! | [`verify`] | stored values, their blocks | nothing: what differs is told, and raised | once a day |
 //! | [`keep`] | agents, sessions, certificates | revocations in force, expired sessions gone | every five seconds |
 //! | [`look`] | the store as a whole | nothing; a survey for `/metrics` | every half minute |
 //!
@@ -14,24 +21,36 @@
 //! a task of its own, so that a slow receiver never delays a figure. A run that fails is logged once and tried
 //! again at the next beat: nothing is lost by it, only late.
 
+pub mod agree;
+pub mod compact;
 pub mod deliver;
+pub mod derive;
+mod history;
 pub mod judge;
 pub mod keep;
 pub mod lead;
 pub mod look;
 pub mod measure;
+pub mod month;
+pub mod recheck;
+pub mod progress;
 pub mod raise;
+pub mod retain;
 #[cfg(test)]
-mod trial;
+pub(crate) mod trial;
+pub mod verify;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use peil_proto::time::{UtcTime, WallClock};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
+use crate::agreement::InForce;
+use crate::contract::calendar::Day;
 use crate::snapshot::Snapshot;
 use crate::store::StoreError;
 
@@ -55,6 +74,14 @@ pub struct Pipeline {
     pub raise: raise::Raise,
     /// Where the snapshot goes.
     pub publish: watch::Sender<Arc<Snapshot>>,
+    /// Compares at night.
+    pub recheck: mpsc::Sender<recheck::Frozen>,
+    /// The day on which that was done last.
+    pub rechecked_on: Option<Day>,
+    /// Decides when.
+    pub clock: WallClock,
+    /// What was agreed: decides how samples are folded.
+    pub in_force: watch::Receiver<Arc<InForce>>,
     /// Wakes the pipeline.
     pub committed: Arc<Notify>,
     /// Wakes delivery.
@@ -95,11 +122,14 @@ impl Pipeline {
     }
 
     async fn round(&mut self, figures_due: &mut Instant) -> Result<(), StoreError> {
+        let in_force = Arc::clone(&self.in_force.borrow());
+        self.judge.follow(&in_force.checks_to_fold()).await?;
         self.judge.activate().await?;
         let started = Instant::now();
         if started < *figures_due {
             return Ok(());
         }
+        self.offer_recheck(&in_force).await?;
         let mut snapshot = self.measure.activate(self.judge.live()).await?;
         let raised = self.raise.activate(&mut snapshot).await?;
         self.publish.send_replace(Arc::new(snapshot));
@@ -108,6 +138,21 @@ impl Pipeline {
             self.raised.notify_one();
         }
         *figures_due = started + started.elapsed() * FIGURES_SHARE;
+        Ok(())
+    }
+
+    /// Hands a copy of live state to whoever compares it with the blocks, once a day. A comparison that is still under
+    /// way is not waited for.
+    async fn offer_recheck(&mut self, in_force: &Arc<InForce>) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        if !recheck::is_time(&mut self.rechecked_on, now) {
+            return Ok(());
+        }
+        let Ok(place) = self.recheck.try_reserve() else { return Ok(()) };
+        let live = self.judge.live().clone();
+        let exclusions = crate::decisions::exclusions(&self.measure.store, UtcTime(i64::MIN)).await?;
+        let (through, in_force) = (self.judge.through().clone(), Arc::clone(in_force));
+        place.send(recheck::Frozen { now, live, through, in_force, exclusions });
         Ok(())
     }
 }

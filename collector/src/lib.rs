@@ -1,11 +1,17 @@
 //! The collector: turns what agents saw into what the contract speaks about.
 //!
-//! The rooms follow the data: IN (`ingest`), KEEP (`store`), JUDGE (`contract`, `live`), DRIVE (`job`),
+//! The rooms follow the data: IN (`ingest`), KEEP (`store`), JUDGE (`contract`, `live`, `derive`), DRIVE (`job`),
 //! TELL (`snapshot`, `alert`, `web`), TRUST (`pki`, `tls`, `access`). Suggested reading order is the order below;
 //! `app` ties them together and is the only place that spawns.
 
 pub mod cli;
+pub mod manual;
 pub mod config;
+pub mod agreement;
+pub mod apply;
+pub mod decisions;
+pub mod months;
+pub mod refold;
 pub mod app;
 pub mod identity;
 
@@ -19,6 +25,7 @@ pub mod doctor;
 pub mod contract;
 pub mod evaluate;
 pub mod live;
+pub mod derive;
 
 pub mod job;
 

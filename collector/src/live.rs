@@ -13,12 +13,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use peil_proto::block::day::DayBlock;
 use peil_proto::block::{self, BlockError, Item};
 use peil_proto::convert;
 use peil_proto::ids::{AgentId, CheckNo};
 use peil_proto::plan::CheckDef;
 use peil_proto::record::{EnergyReading, HostFacts, PatchReport, ProbeDetail, Record, Vitals};
-use peil_proto::sample::{Sample, State};
+use peil_proto::sample::{Phases, Sample, State};
+use peil_proto::summary::Summary;
 use peil_proto::time::UtcTime;
 use peil_proto::units::Millis;
 
@@ -149,6 +151,18 @@ impl Live {
         Ok(())
     }
 
+    /// Folds in a compacted day: read before all blocks that were not compacted.
+    pub fn absorb_day(&mut self, agent: AgentId, block: &DayBlock, changes: &mut Changes) {
+        match block {
+            DayBlock::Check(day) => day.samples.iter().for_each(|sample| self.sample(agent, sample, changes)),
+            DayBlock::Rest(ledger) => {
+                for record in ledger.in_order().filter_map(|bytes| convert::from_spool(bytes).ok().flatten()) {
+                    self.record(agent, record, Pass::Again, changes);
+                }
+            }
+        }
+    }
+
     fn sample(&mut self, agent: AgentId, sample: &Sample, changes: &mut Changes) {
         let Some(check) = self.checks.get(&sample.check) else { return };
         let vantage = self.vantages.entry((sample.check, agent)).or_insert_with(|| Vantage::new(check));
@@ -161,6 +175,15 @@ impl Live {
         }
     }
 
+    /// The ticks that a full spool folded together count as the samples they were.
+    fn summary(&mut self, agent: AgentId, summary: &Summary, changes: &mut Changes) {
+        for scheduled_at in summary.ticks() {
+            let (delay, phases) = (Millis::ZERO, Phases::default());
+            let sample = Sample { check: summary.check, scheduled_at, delay, outcome: summary.outcome(), phases };
+            self.sample(agent, &sample, changes);
+        }
+    }
+
     fn record(&mut self, agent: AgentId, record: Record, pass: Pass, changes: &mut Changes) {
         match record {
             Record::Sample(sample) => self.sample(agent, &sample, changes),
@@ -170,6 +193,7 @@ impl Live {
                 }
             }
             Record::Gap(_) => {}
+            Record::Summary(summary) => self.summary(agent, &summary, changes),
             Record::Patch(report) => self.patch(agent, report, pass, changes),
             Record::Energy(reading) => self.energy(agent, reading, changes),
             Record::Facts(facts) => self.hosts.entry(agent).or_default().facts = Some(facts),
@@ -244,6 +268,17 @@ impl Live {
     /// What is known of a host.
     pub fn host(&self, agent: AgentId) -> Option<&Host> {
         self.hosts.get(&agent)
+    }
+}
+
+/// What a record says about its check: one state of a sample, as many as it has ticks of a summary.
+pub fn states(item: &Item) -> Vec<(CheckNo, UtcTime, State)> {
+    match convert::from_item(item) {
+        Ok(Some(Record::Sample(sample))) => vec![(sample.check, sample.scheduled_at, sample.outcome.state())],
+        Ok(Some(Record::Summary(summary))) => {
+            summary.ticks().map(|at| (summary.check, at, summary.outcome().state())).collect()
+        }
+        _ => Vec::new(),
     }
 }
 

@@ -40,11 +40,6 @@ impl Plans {
         format!("{checks:?}").hash(&mut digest);
         Plan { version: digest.finish().max(1), checks }
     }
-
-    /// Checks by number, for whoever reads samples.
-    pub fn by_number(&self) -> BTreeMap<CheckNo, Check> {
-        self.checks.iter().map(|check| (check.def.no, check.clone())).collect()
-    }
 }
 
 #[cfg(test)]

@@ -17,12 +17,17 @@ pub struct Contact {
     pub last: UtcTime,
     /// Host's clock minus ours at the greeting, ms.
     pub clock_ahead_ms: i64,
-    /// Why it refused the last plan.
+    /// Why it refused the last plan, or which checks of it it cannot run.
     pub plan_refused: Vec<String>,
 }
 
+/// Runs of one agent that are remembered to recognise one that comes back.
+const RUNS_MAX: usize = 8;
+
 struct Entry {
     contact: Contact,
+    /// Runs that greeted, the newest last.
+    runs: Vec<u64>,
     session: u64,
     stop: CancellationToken,
 }
@@ -57,7 +62,8 @@ impl Presence {
         }
         let contact = Contact { connected: true, last: at, clock_ahead_ms, plan_refused: Vec::new() };
         let stop = CancellationToken::new();
-        agents.insert(agent, Entry { contact, session: number, stop: stop.clone() });
+        let runs = previous.map(|entry| entry.runs).unwrap_or_default();
+        agents.insert(agent, Entry { contact, runs, session: number, stop: stop.clone() });
         (Session { presence: self.clone(), agent, number, replaced: stop }, was_connected)
     }
 
@@ -84,6 +90,22 @@ impl Session {
     /// Something was heard.
     pub fn heard(&self, at: UtcTime) {
         self.change(|contact| contact.last = at);
+    }
+
+    /// Which run of the agent this session is of; 0 when it does not tell. True when that run was followed by another
+    /// before: an agent that was restarted never runs again, so two hosts use this identity at once.
+    pub fn is_twin(&self, run: u64) -> bool {
+        let mut twin = false;
+        let mut agents = self.presence.lock();
+        if let Some(entry) = agents.get_mut(&self.agent).filter(|entry| run != 0 && entry.session == self.number) {
+            let before = entry.runs.iter().position(|known| *known == run);
+            twin = before.is_some_and(|at| at + 1 < entry.runs.len());
+            entry.runs.retain(|known| *known != run);
+            entry.runs.push(run);
+            let surplus = entry.runs.len().saturating_sub(RUNS_MAX);
+            entry.runs.drain(..surplus);
+        }
+        twin
     }
 
     /// The agent's answer to a plan.
@@ -114,6 +136,17 @@ mod tests {
         assert!(presence.contacts()[&agent].connected);
         drop(second);
         assert!(!presence.contacts()[&agent].connected);
+    }
+
+    #[test]
+    fn a_run_that_comes_back_after_another_is_a_twin_and_a_restart_or_a_lost_connection_is_not() {
+        let presence = Presence::default();
+        let agent = AgentId([1; 16]);
+        let greets = |run| presence.enter(agent, UtcTime(1), 0).0.is_twin(run);
+        assert_eq!([1, 1, 2, 2, 3].map(greets), [false; 5], "connections lost, and two restarts");
+        assert_eq!([0, 0].map(greets), [false; 2], "an agent that does not tell");
+        assert_eq!([2, 3, 2, 4].map(greets), [true, true, true, false]);
+        assert!(!(5..100).any(greets), "memory is bounded, and what is forgotten is no twin");
     }
 
     #[test]

@@ -14,6 +14,8 @@ use peil_proto::units::{Microjoules, Millis};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::contract::calendar::Month;
+
 /// The newest snapshot, shared.
 pub type Latest = tokio::sync::watch::Receiver<Arc<Snapshot>>;
 
@@ -29,6 +31,127 @@ pub struct Snapshot {
     pub hosts: Vec<HostView>,
     /// Open alerts, newest first, then those resolved within a day.
     pub alerts: Vec<AlertView>,
+    /// Figures that are not what they were said to be.
+    pub notices: Vec<Notice>,
+    /// Exclusions that ended within a month or are still to come, in order of their beginning.
+    pub exclusions: Vec<ExclusionView>,
+    /// Months that are over, newest first.
+    pub months: Vec<MonthView>,
+    /// What the last comparison of stored values with the blocks found; null before the first.
+    pub verified: Option<VerifiedView>,
+}
+
+/// A comparison of stored values with what follows from the blocks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct VerifiedView {
+    /// When it ended.
+    #[schema(value_type = i64)]
+    pub at: UtcTime,
+    /// Days of agents that were looked at.
+    pub days: usize,
+    /// Values that do not follow from the blocks.
+    pub differences: usize,
+    /// The first of them in words.
+    pub first: String,
+}
+
+/// Time that was asked to be left out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct ExclusionView {
+    /// What people call it.
+    pub id: String,
+    /// The service it is about.
+    pub service: String,
+    /// `maintenance`, `force_majeure`, `customer`, `dependency`.
+    pub kind: String,
+    /// First instant.
+    #[schema(value_type = i64)]
+    pub from: UtcTime,
+    /// First instant after, as it was approved or closed.
+    #[schema(value_type = i64)]
+    pub to: UtcTime,
+    /// What is done or happened.
+    pub reason: String,
+    /// `proposed`, `approved`, `refused`, `closed`.
+    pub progress: String,
+    /// Who proposed it.
+    pub proposed_by: String,
+    /// Who decided; empty while nobody did.
+    pub decided_by: String,
+    /// How much of it counts in the running month so far; `null` when it lies outside.
+    #[schema(value_type = Option<i64>)]
+    pub counted_ms: Option<Millis>,
+    /// Why the rest does not: `late_notice`, `not_approved`, `over_cap`, `outside_window`.
+    pub refused: Option<String>,
+    /// The service was down beyond its end since before it: so long, so far.
+    #[schema(value_type = Option<i64>)]
+    pub overrun_ms: Option<Millis>,
+}
+
+/// A month that is over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct MonthView {
+    /// Whose.
+    pub service: String,
+    /// `2026-04`.
+    pub month: String,
+    /// `draft`, `sealed`.
+    pub stage: String,
+    /// The newest edition; `null` for a draft.
+    pub edition: Option<u32>,
+    /// When it was sealed.
+    #[schema(value_type = Option<i64>)]
+    pub sealed_at: Option<UtcTime>,
+    /// By whom; `null` where the agreed day sealed it and nobody approved.
+    pub sealed_by: Option<String>,
+    /// Availability as the contract counts it, floored.
+    pub official: Option<String>,
+    /// `met`, `breached`, `undetermined`, `not_applicable`.
+    pub verdict: String,
+    /// What is known now is not what it was sealed on.
+    pub differs: bool,
+}
+
+/// A figure that differs from one that was told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Notice {
+    /// What differs.
+    pub kind: NoticeKind,
+    /// Whose figure.
+    pub service: String,
+    /// `2026-04`.
+    pub month: String,
+    /// What was found, in one sentence.
+    pub detail: String,
+    /// When.
+    #[schema(value_type = i64)]
+    pub since: UtcTime,
+}
+
+/// Kinds of [`Notice`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum NoticeKind {
+    /// What is known about a sealed month is not what it was sealed on.
+    MonthDiffers,
+    /// The figure shown is not the one that the blocks give.
+    FigureDiffers,
+}
+
+impl Notice {
+    /// About a sealed month.
+    pub fn month_differs(service: &str, month: Month, version: u32, since: UtcTime) -> Self {
+        let detail = format!("what is known about {month} is not what edition {version} was sealed on");
+        let (service, month) = (service.to_owned(), month.to_string());
+        Self { kind: NoticeKind::MonthDiffers, service, month, detail, since }
+    }
+
+    /// About the figure of a running month.
+    pub fn figure_differs(service: &str, month: &str, shown: &str, again: &str, since: UtcTime) -> Self {
+        let detail = format!("the figure shown was {shown}, the blocks gave {again}");
+        let (service, month) = (service.to_owned(), month.to_owned());
+        Self { kind: NoticeKind::FigureDiffers, service, month, detail, since }
+    }
 }
 
 /// A service: its state now and its month to date.
@@ -78,6 +201,8 @@ pub struct ServiceView {
     /// Time without evidence so far.
     #[schema(value_type = i64)]
     pub unknown_ms: Millis,
+    /// What the month so far says about its end.
+    pub forecast: ForecastView,
     /// The whole evaluation, exactly as `sla evaluate` prints it.
     #[schema(value_type = Object)]
     pub figure: serde_json::Value,
@@ -85,6 +210,45 @@ pub struct ServiceView {
     pub outages: Vec<OutageView>,
     /// What it is made of.
     pub checks: Vec<CheckView>,
+}
+
+/// The budget as it burns, in service time.
+#[derive(Debug, Clone, Default, Serialize, ToSchema)]
+pub struct ForecastView {
+    /// Share of the service time so far that was lost, divided by the share that may be; at 1 the month ends with an
+    /// empty budget. `null` before the first service time.
+    #[schema(example = "1.327")]
+    pub burn: Option<String>,
+    /// `lasts`, `ahead` or `past`: whether the budget is used up before the end of the month at this rate.
+    pub exhausted: String,
+    /// When.
+    #[schema(value_type = Option<i64>)]
+    pub exhausted_at: Option<UtcTime>,
+    /// Availability at the end of the month at this rate, floored.
+    pub projected: Option<String>,
+    /// Availability at the end of the month without any further loss, floored.
+    pub best: Option<String>,
+    /// Service time so far.
+    #[schema(value_type = i64)]
+    pub elapsed_ms: Millis,
+    /// Fast, middle and slow.
+    pub tiers: Vec<BurnTierView>,
+}
+
+/// How fast the budget burned lately.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct BurnTierView {
+    /// Service time looked back on.
+    #[schema(value_type = i64)]
+    pub window_ms: Millis,
+    /// Loss in it.
+    #[schema(value_type = i64)]
+    pub lost_ms: Millis,
+    /// The burn above which it fires.
+    #[schema(example = "14.4")]
+    pub threshold: String,
+    /// It burns faster, also in the last twelfth of the window.
+    pub fires: bool,
 }
 
 /// A stretch of DOWN.
@@ -117,6 +281,21 @@ pub struct CheckView {
     pub interval_ms: Millis,
     /// One per agent that runs it.
     pub vantages: Vec<VantageView>,
+    /// Total times of the successes of this UTC month to date, all vantages together; null before the first hour.
+    pub times: Option<TimesView>,
+}
+
+/// Times as a histogram of two digits tells them: at most 0.78 % above the exact value.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+pub struct TimesView {
+    /// Successes.
+    pub count: u64,
+    /// Half of them took at most this.
+    pub p50_us: u32,
+    /// 95 % took at most this.
+    pub p95_us: u32,
+    /// 99 % took at most this.
+    pub p99_us: u32,
 }
 
 /// The last thing one agent saw of one check.
@@ -169,6 +348,8 @@ pub struct HostView {
     pub records: u64,
     /// Records that had numbers and never came (damaged or dropped spool).
     pub records_lost: u64,
+    /// What is missing and why, the newest first; the last few only.
+    pub losses: Vec<LossView>,
     /// Records waiting in its spool when it last told.
     pub backlog: u64,
     /// Why it refused the last plan; empty when it runs it.
@@ -179,6 +360,23 @@ pub struct HostView {
     pub patch: PatchView,
     /// Energy.
     pub energy: EnergyView,
+}
+
+/// Records of a host that are missing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct LossView {
+    /// They speak about this time, at most; it is unknown.
+    #[schema(value_type = i64)]
+    pub from: UtcTime,
+    /// Its end.
+    #[schema(value_type = i64)]
+    pub to: UtcTime,
+    /// How many.
+    pub records: u64,
+    /// `never_came` or `acked_before`.
+    pub reason: String,
+    /// The same for people.
+    pub explanation: String,
 }
 
 /// How a host stands to the patch policy.

@@ -19,8 +19,7 @@
 //! Threads own the writing connections and put what waits into one transaction
 //! (`writer.rs`); reads run beside it on connections of their own.
 //!
-//! Deliberately not here: retention and compaction of blocks, and caches. Whoever needs a value often
-//! keeps it.
+//! Deliberately not here: caches. Whoever needs a value often keeps it.
 
 mod cells;
 mod db;
@@ -39,6 +38,10 @@ pub mod agents;
 pub mod tokens;
 pub mod checks;
 pub mod judgement;
+pub mod dirty;
+pub mod latency;
+pub mod days;
+pub mod retention;
 pub mod outages;
 pub mod patches;
 pub mod energy;
@@ -46,6 +49,9 @@ pub mod hosts;
 pub mod alerts;
 pub mod access;
 pub mod audit;
+pub mod objects;
+pub mod exclusions;
+pub mod months;
 pub mod leases;
 pub mod contacts;
 pub mod transfer;
@@ -56,6 +62,8 @@ pub mod bi;
 
 use std::path::Path;
 use std::sync::Arc;
+
+use tokio::sync::RwLock;
 
 pub use error::{Cause, StoreError};
 pub use place::Place;
@@ -84,6 +92,8 @@ struct Inner {
     /// For what agents wait for.
     greeters: Readers,
     counters: Arc<Counters>,
+    /// Read: somebody reads a period whole. Write: blocks become days.
+    compaction: Arc<RwLock<()>>,
 }
 
 impl Store {
@@ -104,8 +114,8 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::CreateDir`], [`StoreError::Open`], [`StoreError::Connect`], [`StoreError::NotDurable`],
-    /// [`StoreError::WeakServer`], [`StoreError::NewerSchema`], [`StoreError::Migrate`], [`StoreError::HalfFilled`],
-    /// [`StoreError::StartWriter`].
+    /// [`StoreError::ReadOnly`], [`StoreError::WeakServer`], [`StoreError::NewerSchema`], [`StoreError::Migrate`],
+    /// [`StoreError::HalfFilled`], [`StoreError::StartWriter`].
     pub fn connect(place: &Place) -> Result<Self, StoreError> {
         let counters = Arc::new(Counters::default());
         let (blocks, rest, source) = match place {
@@ -126,7 +136,9 @@ impl Store {
         };
         let greeters = Readers::new(source.clone(), readers::AGENTS);
         let readers = Readers::new(source, readers::READERS);
-        Ok(Self { inner: Arc::new(Inner { place: place.clone(), blocks, rest, readers, greeters, counters }) })
+        let compaction = Arc::default();
+        let inner = Inner { place: place.clone(), blocks, rest, readers, greeters, counters, compaction };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Commits what is queued, waits for reads under way and closes the files. Methods called on another

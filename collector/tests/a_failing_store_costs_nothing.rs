@@ -33,7 +33,17 @@ fn allow(database: &rusqlite::Connection) {
 async fn send(store: &Store, seq: u64, record: &Record, at: UtcTime) {
     let bytes = block::encode(Seq(seq), &[convert::to_item(&convert::to_spool(record)).expect("a record")]);
     let (first, bytes) = (Seq(seq), bytes.into());
-    let block = NewBlock { agent: AGENT, epoch: Epoch(1), first, records: 1, received_at: at, from: at, to: at, bytes };
+    let block = NewBlock {
+        agent: AGENT,
+        epoch: Epoch(1),
+        first,
+        records: 1,
+        received_at: at,
+        from: at,
+        to: at,
+        told: Seq(0),
+        bytes,
+    };
     store.append(block).await.expect("stored");
 }
 

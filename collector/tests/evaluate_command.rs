@@ -54,6 +54,43 @@ fn unusable_input_exits_with_2_and_one_line_per_mistake() {
     assert!(lines[1].contains("checks.web.vantages.ams.otherwise must be a string"), "{text}");
 }
 
+/// A bundle of [`CASE`] and the report that was sealed on it.
+fn bundle_and_report() -> (String, String) {
+    use peil_collector::contract::Dated;
+    use peil_collector::contract::sealing::{Edition, Seal};
+    use peil_collector::evaluate::{bundle::Bundle, input::read_case, sealed};
+    let dated = Dated::from(read_case("april", CASE).expect("usable"));
+    let at = dated.chapters[0].span.to;
+    let bundle = Bundle::new("portal", at, dated, Vec::new());
+    let findings = sealed::Findings::of(&bundle, None);
+    let seal = Seal::Person("anna".to_owned());
+    let edition = Edition { version: 1, at, seal, correction: None, inputs: findings.inputs.digest() };
+    (bundle.to_text(), sealed::document(&bundle, &findings, &edition, None, None))
+}
+
+#[test]
+fn a_report_is_verified_with_nothing_but_two_files() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (data, report) = (dir.path().join("data.json"), dir.path().join("report.json"));
+    let (bundle, sealed) = bundle_and_report();
+    std::fs::write(&data, &bundle).expect("written");
+    let verify = |text: &str| {
+        std::fs::write(&report, text).expect("written");
+        run_with(&["verify", &report.display().to_string(), "--data", &data.display().to_string()], "")
+    };
+    let equal = verify(&sealed);
+    assert_eq!(equal.status.code(), Some(0), "{equal:?}");
+    assert_eq!(
+        String::from_utf8_lossy(&equal.stdout),
+        "equal: \"portal\" 2026-04, edition 1, is what these data give\n"
+    );
+    let forged = verify(&sealed.replace("\"up_ms\":2592000000", "\"up_ms\":2592000001"));
+    assert_eq!(forged.status.code(), Some(3), "{forged:?}");
+    let text = String::from_utf8_lossy(&forged.stdout).into_owned();
+    assert_eq!(text, "differs: figure.up_ms: the report says 2592000001, the data give 2592000000\n");
+    assert_eq!(verify("{}").status.code(), Some(2));
+}
+
 #[test]
 fn a_file_that_is_not_there_or_not_text_is_unusable_input() {
     let missing = run("no-such-file.json", "");

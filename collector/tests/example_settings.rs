@@ -17,6 +17,13 @@ const SOURCES: [&str; 6] = [
 ];
 const EXPRESSIONS: &str = include_str!("../src/contract/expr.rs");
 
+/// Each kind of check reads its own options.
+fn sources_of_kinds() -> Vec<String> {
+    let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../proto/src/plan");
+    let files = std::fs::read_dir(dir).expect("the kinds are there");
+    files.map(|file| std::fs::read_to_string(file.expect("readable").path()).expect("text")).collect()
+}
+
 fn example() -> Example {
     Example::read(env!("CARGO_MANIFEST_DIR"), "collector.toml")
 }
@@ -44,11 +51,22 @@ fn every_key_the_reader_knows_is_in_the_example() {
         "expressions are read differently"
     );
     let in_one_go = ["all", "any", "of"].map(str::to_owned);
-    let known: std::collections::BTreeSet<String> =
-        SOURCES.iter().flat_map(|source| keys_known(source)).chain(in_one_go).collect();
-    for key in
-        ["silent_after_s", "quorum", "cert_days_min", "at_least", "good_friday", "notice_hours", "target", "also"]
-    {
+    let kinds = sources_of_kinds();
+    let sources = SOURCES.iter().copied().chain(kinds.iter().map(String::as_str));
+    let known: std::collections::BTreeSet<String> = sources.flat_map(keys_known).chain(in_one_go).collect();
+    for key in [
+        "silent_after_s",
+        "quorum",
+        "cert_days_min",
+        "secret_headers",
+        "redirects_max",
+        "send_file",
+        "at_least",
+        "good_friday",
+        "notice_hours",
+        "target",
+        "also",
+    ] {
         assert!(known.contains(key), "{key} was not found in the reader; found: {known:?}");
     }
     assert_eq!(example().missing(&known), Vec::<&str>::new());
@@ -67,5 +85,12 @@ fn the_ranges_in_the_example_are_the_ranges() {
             let refused = answer(value).contains(&format!("{key} is {value}"));
             assert_eq!(!refused, good, "{key} = {value}, told to be {least} to {most}: {}", answer(value));
         }
+    }
+}
+
+#[test]
+fn every_kind_of_check_is_in_the_example() {
+    for word in peil_proto::plan::CheckKind::WORDS {
+        assert!(example().text().contains(&format!("\nkind = {word:?}\n")), "{word} is not shown");
     }
 }

@@ -5,6 +5,7 @@
 //! are kept in the block and skipped by the reader; unknown codes are refused.
 
 mod plan;
+mod summary;
 #[cfg(test)]
 mod tests;
 
@@ -80,6 +81,8 @@ fn to_wire(record: &Record) -> wire::Record {
             reason: gap.reason.code().into(),
             check: gap.check.map_or(0, |check| check.0),
             records_lost: gap.records_lost,
+            ok_lost: gap.ok_lost,
+            not_ok_lost: gap.not_ok_lost,
         }),
         Record::Detail(detail) => Kind::Detail(wire::ProbeDetail {
             check: detail.check.0,
@@ -117,7 +120,10 @@ fn to_wire(record: &Record) -> wire::Record {
             ticks_not_run: vitals.ticks_not_run,
             spool_degraded: vitals.spool_degraded,
             plan_version: vitals.plan_version,
+            ticks_tainted: vitals.ticks_tainted,
+            stretch: vitals.stretch,
         }),
+        Record::Summary(told) => Kind::Summary(summary::to_wire(told)),
     };
     wire::Record { kind: Some(kind) }
 }
@@ -132,6 +138,8 @@ fn from_wire(record: wire::Record) -> Result<Option<Record>, Malformed> {
             reason: code(gap.reason, GapReason::from_code, "gap.reason")?,
             check: (gap.check != 0).then_some(CheckNo(gap.check)),
             records_lost: gap.records_lost,
+            ok_lost: gap.ok_lost,
+            not_ok_lost: gap.not_ok_lost,
         }),
         Kind::Detail(detail) => Record::Detail(ProbeDetail {
             check: CheckNo(detail.check),
@@ -163,7 +171,10 @@ fn from_wire(record: wire::Record) -> Result<Option<Record>, Malformed> {
             ticks_not_run: vitals.ticks_not_run,
             spool_degraded: vitals.spool_degraded,
             plan_version: vitals.plan_version,
+            ticks_tainted: vitals.ticks_tainted,
+            stretch: vitals.stretch,
         }),
+        Kind::Summary(told) => Record::Summary(summary::from_wire(told)?),
     }))
 }
 

@@ -6,6 +6,7 @@ pub mod ids;
 pub mod units;
 pub mod time;
 pub mod sample;
+pub mod summary;
 pub mod record;
 pub mod plan;
 pub mod block;

@@ -1,74 +1,203 @@
 //! What an agent is asked to do: the checks, their rhythm and what must hold.
 //!
 //! The collector validates a plan before it pushes it and the agent validates it again on arrival
-//! ([`CheckDef::problems`]): a bad plan is refused with its reason and the last good one stays.
+//! ([`CheckDef::problems`]): a bad plan is refused with its reason and the last good one stays. A check this program
+//! does not know is not a bad plan: it stays in it as [`CheckKind::Unknown`].
+//!
+//! Each kind has a file with its options, what is wrong with them and how they are read from settings; the list of
+//! kinds below is the only other place that names it.
 
 use serde::{Deserialize, Serialize};
 
 use crate::ids::CheckNo;
+use crate::settings::Fields;
 
 /// Checks one agent will run at most. A larger plan is refused.
 pub const CHECKS_MAX: usize = 10_000;
 
-/// The kinds of check. Adding one: a variant here, a file in `agent/src/probe/`, a line in its table.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
-pub enum CheckKind {
-    /// GET a URL; status and (optionally) content must match.
-    Http {
-        /// `http://` or `https://`.
-        url: String,
-        /// Accepted status codes as inclusive ranges; empty means 200–299.
-        #[serde(default)]
-        status: Vec<(u16, u16)>,
-        /// Text the first 64 KiB of the body must contain.
-        #[serde(default)]
-        contains: Option<String>,
-        /// PEM bundle on the agent's host to trust instead of the public roots.
-        #[serde(default)]
-        ca_file: Option<String>,
-        /// Fail when the leaf certificate ends within this many days.
-        #[serde(default)]
-        cert_days_min: Option<u16>,
-    },
-    /// Connect to `host:port`.
-    Tcp {
-        /// `host:port`; IPv6 in brackets.
-        address: String,
-    },
-    /// Connect, shake hands, check the certificate.
-    Tls {
-        /// `host:port`; IPv6 in brackets.
-        address: String,
-        /// Name to send and verify; the host of `address` when absent.
-        #[serde(default)]
-        server_name: Option<String>,
-        /// PEM bundle on the agent's host to trust instead of the public roots.
-        #[serde(default)]
-        ca_file: Option<String>,
-        /// Fail when the leaf certificate ends within this many days.
-        #[serde(default)]
-        cert_days_min: Option<u16>,
-    },
+mod cpu;
+mod dns;
+mod exec;
+mod file;
+mod grpc;
+mod heartbeat;
+mod http;
+mod icmp;
+mod listen;
+mod memory;
+mod mount;
+mod mysql;
+mod ntp;
+mod options;
+mod postgres;
+mod pressure;
+mod process;
+mod redis;
+mod tcp;
+mod tls;
+mod udp;
+mod unit;
+mod unknown;
+mod websocket;
+
+pub use cpu::Cpu;
+pub use dns::{Dns, DnsTransport, RCODES};
+pub use exec::{Exec, Warning};
+pub use file::File;
+pub use grpc::{Grpc, GrpcCall};
+pub use heartbeat::Heartbeat;
+pub use http::{Compression, Http, HttpVersion, JsonWanted, REDIRECTS_MAX, Redirects};
+pub use icmp::Icmp;
+pub use listen::{Listen, ListenAt};
+pub use memory::Memory;
+pub use mount::Mount;
+pub use mysql::Mysql;
+pub use ntp::Ntp;
+pub use options::{Family, Options, Pattern, SecretRef, TlsOptions, TlsVersion, split_address, split_host};
+pub use postgres::Postgres;
+pub use pressure::Pressure;
+pub use process::Process;
+pub use redis::{Redis, RedisRole};
+pub use tcp::{Preset, Step, Tcp};
+pub use tls::Tls;
+pub use udp::Udp;
+pub use unit::Unit;
+pub use unknown::Unknown;
+pub use websocket::WebSocket;
+
+/// The one list of kinds: variant, word in configuration and on the wire. The rest of a kind is its file.
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $kind:ident = $word:literal),+ $(,)?) => {
+        /// The kinds of check, each with its options. Adding one: a file beside this one, a line in the list below, and
+        /// a file and a line in `agent/src/probe.rs`.
+        #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(tag = "kind", rename_all = "lowercase")]
+        #[expect(clippy::large_enum_variant, reason = "a plan holds few checks, and each is allocated once")]
+        pub enum CheckKind {
+            $($(#[$doc])* $kind($kind),)+
+            /// A check from a newer collector that cannot run here.
+            Unknown(Unknown),
+        }
+
+        impl CheckKind {
+            /// The words of all kinds, in the order of the list.
+            pub const WORDS: &'static [&'static str] = &[$($word),+];
+
+            /// The kind's name as it stands in configuration.
+            pub fn name(&self) -> &str {
+                match self {
+                    $(Self::$kind(_) => $word,)+
+                    Self::Unknown(unknown) => &unknown.of_kind,
+                }
+            }
+
+            /// What is probed, as people write it.
+            pub fn target(&self) -> &str {
+                match self {
+                    $(Self::$kind(options) => options.target(),)+
+                    Self::Unknown(_) => "",
+                }
+            }
+
+            /// The key under which the target of this kind stands in a `[[check]]` table; `None` for no such kind.
+            pub fn target_key(word: &str) -> Option<&'static str> {
+                match word {
+                    $($word => Some(<$kind as Options>::TARGET_KEY),)+
+                    _ => None,
+                }
+            }
+
+            /// Everything wrong with the options, one sentence fragment each.
+            pub fn problems(&self) -> Vec<String> {
+                match self {
+                    $(Self::$kind(options) => options.problems(),)+
+                    Self::Unknown(_) => Vec::new(),
+                }
+            }
+
+            /// Takes `kind` and its options out of a `[[check]]` table.
+            pub fn read(fields: &mut Fields<'_>) -> Option<Self> {
+                type Read = fn(&mut Fields<'_>) -> Option<CheckKind>;
+                let kinds: &[(&str, Read)] = &[$(($word, |fields| $kind::read(fields).map(CheckKind::$kind))),+];
+                let mistakes = fields.mistakes();
+                let read = fields.need("kind")?.as_word(mistakes, kinds)?;
+                read(fields)
+            }
+
+            /// The options as JSON, without those at their standard value; `None` for a check that cannot run.
+            pub fn to_options(&self) -> Option<String> {
+                match self {
+                    $(Self::$kind(options) => options_to_json(options),)+
+                    Self::Unknown(_) => None,
+                }
+            }
+
+            /// The kind `word` with these options; [`CheckKind::Unknown`] with the reason when it cannot be read.
+            pub fn from_options(word: &str, options: &str) -> Self {
+                let read = match word {
+                    $($word => serde_json::from_str(options).map(Self::$kind).map_err(|error| error.to_string()),)+
+                    _ => Err(format!("this agent does not know checks of kind {word:?}")),
+                };
+                read.unwrap_or_else(|why| Self::Unknown(Unknown { of_kind: word.to_owned(), why }))
+            }
+        }
+    };
 }
 
-impl CheckKind {
-    /// The kind's name as it stands in configuration.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Http { .. } => "http",
-            Self::Tcp { .. } => "tcp",
-            Self::Tls { .. } => "tls",
-        }
-    }
+kinds! {
+    /// Ask for a URL.
+    Http = "http",
+    /// Connect, shake hands, judge the certificate.
+    Tls = "tls",
+    /// Connect, and hold a dialogue.
+    Tcp = "tcp",
+    /// Send a datagram, expect an answer.
+    Udp = "udp",
+    /// Ask a name server.
+    Dns = "dns",
+    /// Ping a host.
+    Icmp = "icmp",
+    /// Ask a time server.
+    Ntp = "ntp",
+    /// Ask a gRPC service for its health.
+    Grpc = "grpc",
+    /// Open a WebSocket.
+    WebSocket = "websocket",
+    /// Ping a PostgreSQL server.
+    Postgres = "postgres",
+    /// Ping a MySQL server.
+    Mysql = "mysql",
+    /// Ping a Redis server.
+    Redis = "redis",
+    /// The state of a systemd unit.
+    Unit = "unit",
+    /// Processes of a program.
+    Process = "process",
+    /// Something listens on a port.
+    Listen = "listen",
+    /// A file is there and new enough.
+    File = "file",
+    /// A file system is mounted and has room.
+    Mount = "mount",
+    /// How busy the processors are.
+    Cpu = "cpu",
+    /// How much memory is in use.
+    Memory = "memory",
+    /// How long tasks wait for a resource.
+    Pressure = "pressure",
+    /// A command the host allows.
+    Exec = "exec",
+    /// A job that reports.
+    Heartbeat = "heartbeat",
+}
 
-    /// What is probed, as people write it.
-    pub fn target(&self) -> &str {
-        match self {
-            Self::Http { url, .. } => url,
-            Self::Tcp { address } | Self::Tls { address, .. } => address,
-        }
+fn options_to_json<O: Options>(options: &O) -> Option<String> {
+    let mut value = serde_json::to_value(options).ok()?;
+    let standard = serde_json::to_value(O::default()).ok()?;
+    if let Some(entries) = value.as_object_mut() {
+        entries.retain(|key, value| standard.get(key) != Some(value));
     }
+    Some(value.to_string())
 }
 
 /// One check as an agent gets it.
@@ -105,42 +234,9 @@ impl CheckDef {
                 self.timeout_ms, self.interval_ms
             ));
         }
-        match &self.kind {
-            CheckKind::Http { url, status, .. } => {
-                if !url.starts_with("http://") && !url.starts_with("https://") {
-                    found.push(format!("check {name}: url {url:?} must begin with http:// or https://"));
-                }
-                // Checks are shown to many people; a password in one would be too. Not echoed here for that reason.
-                let authority = url.split("://").nth(1).and_then(|rest| rest.split(['/', '?', '#']).next());
-                if authority.is_some_and(|authority| authority.contains('@')) {
-                    found.push(format!("check {name}: the url must not carry a user name or password"));
-                }
-                for (from, to) in status {
-                    if from > to || *from < 100 || *to > 599 {
-                        found.push(format!("check {name}: status range {from}-{to} must lie within 100-599"));
-                    }
-                }
-            }
-            CheckKind::Tcp { address } | CheckKind::Tls { address, .. } => {
-                if split_address(address).is_none() {
-                    found.push(format!("check {name}: address {address:?} must be host:port (IPv6 in brackets)"));
-                }
-            }
-        }
+        found.extend(self.kind.problems().into_iter().map(|problem| format!("check {name}: {problem}")));
         found
     }
-}
-
-/// `host:port` or `[v6]:port` into its parts.
-pub fn split_address(address: &str) -> Option<(&str, u16)> {
-    let (host, port) = address.rsplit_once(':')?;
-    let host = match host.strip_prefix('[') {
-        Some(rest) => rest.strip_suffix(']')?,
-        None if host.contains(':') => return None,
-        None => host,
-    };
-    let port: u16 = port.parse().ok()?;
-    (!host.is_empty() && port != 0).then_some((host, port))
 }
 
 /// All checks of one agent.
@@ -154,6 +250,15 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// The checks that cannot run here, one sentence each; see [`Unknown`].
+    pub fn left_out(&self) -> Vec<String> {
+        let reason = |check: &CheckDef| match &check.kind {
+            CheckKind::Unknown(unknown) => Some(format!("check {}: {}", check.name, unknown.why)),
+            _ => None,
+        };
+        self.checks.iter().filter_map(reason).collect()
+    }
+
     /// Everything that is wrong with this plan; empty when an agent may run it.
     pub fn problems(&self) -> Vec<String> {
         let mut found: Vec<String> = self.checks.iter().flat_map(CheckDef::problems).collect();
@@ -174,33 +279,63 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_split_with_and_without_brackets() {
-        assert_eq!(split_address("example.org:443"), Some(("example.org", 443)));
-        assert_eq!(split_address("[::1]:22"), Some(("::1", 22)));
-        assert_eq!(split_address("::1:22"), None);
-        assert_eq!(split_address("host"), None);
-        assert_eq!(split_address("host:0"), None);
+    fn a_plan_is_refused_with_every_reason() {
+        let kind = CheckKind::Tcp(Tcp { address: "nowhere".into(), ..Tcp::default() });
+        let check = CheckDef { no: CheckNo(1), name: "a b".into(), interval_ms: 10, timeout_ms: 20, kind };
+        let plan = Plan { version: 1, checks: vec![check.clone(), check] };
+        assert_eq!(plan.problems().len(), 9, "{:#?}", plan.problems());
     }
 
     #[test]
-    fn a_url_with_a_password_is_refused_without_repeating_it() {
-        for (url, refused) in
-            [("https://u:secret@a.test/", true), ("http://u@a.test?x", true), ("https://a.test/@x?y=a@b", false)]
+    fn options_travel_without_those_at_their_standard_value_and_read_back() {
+        let kind = CheckKind::Tcp(Tcp { address: "a:1".into(), preset: Some(Preset::Smtp), ..Tcp::default() });
+        let options = kind.to_options().expect("has options");
+        assert_eq!(options, r#"{"address":"a:1","preset":"smtp"}"#);
+        assert_eq!(CheckKind::from_options("tcp", &options), kind);
+    }
+
+    #[test]
+    fn what_a_newer_collector_asks_for_is_unknown_by_its_name() {
+        for (word, options, part) in
+            [("teapot", "{}", "teapot"), ("tcp", r#"{"address":"a:1","warp":9}"#, "warp"), ("tcp", "[", "EOF")]
         {
-            let kind =
-                CheckKind::Http { url: url.into(), status: vec![], contains: None, ca_file: None, cert_days_min: None };
-            let check = CheckDef { no: CheckNo(1), name: "a".into(), interval_ms: 60_000, timeout_ms: 1_000, kind };
-            let problems = check.problems();
-            assert_eq!(!problems.is_empty(), refused, "{url}: {problems:?}");
-            assert!(!problems.concat().contains("secret"), "{problems:?}");
+            let read = CheckKind::from_options(word, options);
+            let CheckKind::Unknown(unknown) = &read else { panic!("{read:?} was understood") };
+            assert!(unknown.why.contains(part), "{unknown:?}");
+            assert_eq!(read.name(), word);
+            assert_eq!(read.problems(), Vec::<String>::new(), "it must not take the plan down with it");
         }
     }
 
     #[test]
-    fn a_plan_is_refused_with_every_reason() {
-        let kind = CheckKind::Tcp { address: "nowhere".into() };
-        let check = CheckDef { no: CheckNo(1), name: "a b".into(), interval_ms: 10, timeout_ms: 20, kind };
-        let plan = Plan { version: 1, checks: vec![check.clone(), check] };
-        assert_eq!(plan.problems().len(), 9, "{:#?}", plan.problems());
+    fn every_kind_is_read_from_settings_by_its_word() {
+        for word in CheckKind::WORDS {
+            let key = CheckKind::target_key(word).expect("has a target");
+            let text = format!("kind = {word:?}\n{key} = \"x\"");
+            let mistakes = crate::settings::Mistakes::new("test");
+            let mut fields = crate::settings::Document::toml(&text, &mistakes).fields(&mistakes);
+            let read = CheckKind::read(&mut fields);
+            assert_eq!(read.as_ref().map(CheckKind::name), Some(*word));
+            assert_eq!(read.as_ref().map(CheckKind::target), Some("x"), "{word}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_options_are_a_check_or_refused_by_name(
+            word in proptest::sample::select(CheckKind::WORDS),
+            options in ".{0,60}",
+            key in "[a-z_]{1,12}",
+            value in "(true|[0-9]{1,20}|\"[a-z/:]{0,9}\"|null|\\[\\]|\\{\\})",
+        ) {
+            for options in [options, format!("{{\"{key}\":{value}}}")] {
+                let read = CheckKind::from_options(word, &options);
+                proptest::prop_assert_eq!(read.name(), word);
+                let _ = read.problems();
+                if let Some(again) = read.to_options() {
+                    proptest::prop_assert_eq!(CheckKind::from_options(word, &again), read);
+                }
+            }
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::ids::CheckNo;
 use crate::sample::{GapReason, Sample};
+use crate::summary::Summary;
 use crate::time::UtcTime;
 use crate::units::{Microjoules, Micros, Millis};
 
@@ -22,10 +23,28 @@ pub enum Record {
     Facts(HostFacts),
     /// The agent about itself.
     Vitals(Vitals),
+    /// Routine successes that a full spool folded together.
+    Summary(Summary),
+}
+
+impl Record {
+    /// When it is about, or ends; `None` for what holds at any time.
+    pub fn about(&self) -> Option<UtcTime> {
+        match self {
+            Self::Sample(sample) => Some(sample.scheduled_at),
+            Self::Gap(gap) => Some(gap.to),
+            Self::Detail(detail) => Some(detail.scheduled_at),
+            Self::Patch(report) => Some(report.scanned_at),
+            Self::Energy(reading) => Some(reading.end),
+            Self::Vitals(vitals) => Some(vitals.at),
+            Self::Summary(summary) => Some(summary.last()),
+            Self::Facts(_) => None,
+        }
+    }
 }
 
 /// Samples known to be missing in `[from, to)`, and why.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gap {
     /// First moment without samples.
     pub from: UtcTime,
@@ -37,6 +56,17 @@ pub struct Gap {
     pub check: Option<CheckNo>,
     /// Records that had numbers and are lost.
     pub records_lost: u64,
+    /// Of the ticks lost, how many are known to have been up.
+    pub ok_lost: u64,
+    /// Of the ticks lost, how many are known not to have been up.
+    pub not_ok_lost: u64,
+}
+
+impl Gap {
+    /// A gap of which nothing was counted: no record had a number yet, or nobody could read it any more.
+    pub fn new(from: UtcTime, to: UtcTime, reason: GapReason) -> Self {
+        Self { from, to, reason, check: None, records_lost: 0, ok_lost: 0, not_ok_lost: 0 }
+    }
 }
 
 /// What stands behind a sample, for people.
@@ -281,4 +311,8 @@ pub struct Vitals {
     pub spool_degraded: bool,
     /// The plan in force.
     pub plan_version: u64,
+    /// Of the ticks due, those that waited for more than a tenth of their interval.
+    pub ticks_tainted: u32,
+    /// Only one of this many ticks runs, because the agent is overloaded; 0 or 1: all.
+    pub stretch: u32,
 }

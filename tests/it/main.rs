@@ -1,5 +1,7 @@
 //! Promises kept end to end. One file per promise; its name is the promise.
 
+mod a_plan_reaches_the_kinds_it_names;
+mod a_restored_backup_tells_what_it_lacks;
 mod a_store_is_backed_up_restored_and_moved;
 mod agent_and_collector_trust_each_other;
 mod bad_settings_are_answered_whole;
@@ -8,5 +10,6 @@ mod killed_at_random_nothing_is_lost_or_doubled;
 mod many_collectors_lose_nothing_whoever_is_killed;
 mod oncall_receiver_down_gets_it_later;
 mod outage_reaches_figure_page_and_oncall;
+mod power_cut_at_random_loses_nothing_acked;
 mod silent_agent_and_overdue_patch_alert;
 mod strangers_are_refused;

@@ -6,34 +6,23 @@
 //! `PEIL_SEED` repeats a run; `PEIL_LONG` makes it a hundred rounds with 200 agents.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
-use peil_collector::config::Config;
-use peil_collector::job::judge::Judge;
-use peil_collector::job::lead::Lead;
-use peil_collector::job::measure::Measure;
-use peil_collector::plans::Plans;
-use peil_collector::presence::Presence;
-use peil_collector::store::agents::NewAgent;
-use peil_collector::store::blocks::NewBlock;
-use peil_collector::store::leases::{CollectorRow, Holder};
+use anyhow::ensure;
 use peil_collector::store::{Place, Store};
 use peil_proto::block;
-use peil_proto::ids::{CheckNo, Epoch, Seq};
+use peil_proto::ids::CheckNo;
 use peil_proto::time::{UtcTime, WallClock};
 use peil_proto::units::Millis;
 use peil_test_postgres::{Care, Server};
 use peil_tests::dice::Dice;
-use peil_tests::fleet::{self, EPOCH, INTERVAL, Member, Plan};
+use peil_tests::fleet::{self, INTERVAL, Member, Plan};
+use peil_tests::peace::{self, CHECKS};
 use peil_tests::{Balancer, Collector, eventually};
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-const CHECKS: u64 = 4;
 /// Longest time between two blows.
 const LIFE_MS_MAX: u64 = 1_500;
 /// Longer than a lease.
@@ -53,20 +42,6 @@ impl Size {
             None => Self { agents: 24, rounds: 7, records: 1_200 },
         }
     }
-}
-
-/// One service per check, and one over all of them; no figure depends on anything but the samples.
-fn settings() -> anyhow::Result<String> {
-    let mut text = "[[contract]]\nname = \"any\"\nconfirm = 2\n".to_owned();
-    for no in 0..CHECKS {
-        write!(
-            text,
-            "[[check]]\nname = \"c{no}\"\nkind = \"tcp\"\naddress = \"127.0.0.1:9\"\ninterval_s = 10\ntimeout_s = 5\n\
-             quorum = 2\n[[service]]\nname = \"s{no}\"\ncontract = \"any\"\nexpression = \"c{no}\"\n"
-        )?;
-    }
-    text.push_str("[[service]]\nname = \"all\"\ncontract = \"any\"\nexpression = { any = [\"c0\", \"c1\", \"c2\"] }\n");
-    Ok(text)
 }
 
 /// The servers: one takes writes, the other copies every commit before it is told.
@@ -115,7 +90,7 @@ async fn many_collectors_lose_nothing_whoever_is_killed() -> anyhow::Result<()> 
     let size = Size::from_environment();
     let mut dice = Dice::from_environment();
     let mut pair = tokio::task::spawn_blocking(Pair::start).await?;
-    let (head, settings) = (format!("store = {:?}", pair.url()), settings()?);
+    let (head, settings) = (format!("store = {:?}", pair.url()), peace::settings());
     let first = Collector::start_at(&head, &settings).await?;
     let others = [Collector::join(&first, &head, &settings).await?, Collector::join(&first, &head, &settings).await?];
     let mut collectors: Vec<Collector> = std::iter::once(first).chain(others).collect();
@@ -157,8 +132,8 @@ async fn many_collectors_lose_nothing_whoever_is_killed() -> anyhow::Result<()> 
     let server = tokio::task::spawn_blocking(move || {
         Store::connect(&Place::parse(&url, Default::default())?).map_err(anyhow::Error::from)
     });
-    let here = figures(server.await??, &settings, at).await?;
-    let alone = figures(fed_in_peace(dir.path(), &members, &plan).await?, &settings, at).await?;
+    let here = peace::figures(server.await??, &settings, at).await?;
+    let alone = peace::figures(peace::fed(dir.path(), &members, &plan).await?, &settings, at).await?;
     ensure!(here.contains("\"outages\":[{"), "the records have outages: {here}");
     ensure!(here == alone, "the figures differ:\n{here}\n{alone}");
     Ok(())
@@ -252,65 +227,4 @@ fn every_record_is_there_once(server: &Server, members: &[Arc<Member>], records:
     let all = members.len() as u64 * records;
     ensure!(marks == format!("{}|{all}|{all}|0", members.len()), "the marks say {marks}");
     Ok(())
-}
-
-/// A file that one program fed with the same records, in order.
-async fn fed_in_peace(dir: &std::path::Path, members: &[Arc<Member>], plan: &Plan) -> anyhow::Result<Store> {
-    let store = Store::open(&dir.join("alone"))?;
-    let names = (0..CHECKS).map(|no| format!("c{no}")).collect();
-    store.assign_checks(names).await?;
-    for member in members {
-        let new = NewAgent {
-            agent: member.agent,
-            hostname: Member::hostname(member.index),
-            cert_serial: String::new(),
-            cert_not_after: UtcTime(i64::MAX),
-        };
-        store.register(new, "", plan.since, "test").await?;
-        for first in (1..=plan.records).step_by(500) {
-            let last = (first + 499).min(plan.records);
-            let moment = |seq| plan.sample(member.index, seq).scheduled_at;
-            let new = NewBlock {
-                agent: member.agent,
-                epoch: Epoch(EPOCH),
-                first: Seq(first),
-                records: u32::try_from(last - first + 1)?,
-                received_at: moment(last),
-                from: moment(first),
-                to: moment(last),
-                bytes: plan.block(member.index, first, last).into(),
-            };
-            store.append(new).await?;
-        }
-    }
-    Ok(store)
-}
-
-/// What a collector says of every service at the moment `at`, from nothing but what is stored.
-async fn figures(store: Store, settings: &str, at: UtcTime) -> anyhow::Result<String> {
-    let config = Config::parse("settings", settings).context("the settings")?;
-    let clock = WallClock::manual(at);
-    let numbers = store.assign_checks(config.checks.keys().cloned().collect()).await?;
-    let groups = store.agents().await?.into_iter().map(|row| (row.agent, row.group)).collect();
-    let plans = Arc::new(Plans::new(&config.checks, &numbers, groups));
-    let checks = plans.by_number().into_iter().map(|(no, check)| (no, check.def)).collect();
-    let (id, name) = ("judge".to_owned(), "test".to_owned());
-    let holder = Holder { id: id.clone(), start: "1".to_owned() };
-    let me = CollectorRow { id, name, version: String::new(), started_at: at, seen_at: at };
-    let (_lead, leading) = Lead::start(store.clone(), holder, me, Presence::default()).await?;
-    let judge = Judge::start(store.clone(), clock.clone(), checks, config.patch.term, leading.clone()).await?;
-    let measure = Measure {
-        store: store.clone(),
-        clock,
-        services: Arc::new(config.services),
-        plans: watch::channel(plans).1,
-        presence: Presence::default(),
-        leading,
-        agents: config.agents,
-        patch: config.patch,
-        listening_since: at,
-    };
-    let snapshot = measure.activate(judge.live()).await?;
-    store.close().await;
-    Ok(serde_json::to_string(&snapshot.services)?)
 }

@@ -1,6 +1,8 @@
 //! A real `peil-collector`: its directory, its ports, its process.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 
@@ -21,6 +23,7 @@ pub struct Collector {
     process: Option<Process>,
     password: String,
     api: Api,
+    environment: Vec<(&'static str, OsString)>,
 }
 
 impl Collector {
@@ -74,7 +77,16 @@ impl Collector {
         );
         let config = directory.write("collector.toml", &format!("{head}{settings}"))?;
         let nobody = Api::new(http::client(None)?, format!("https://{}", web.address()), String::new());
-        Ok(Self { directory, config, agents, web, process: None, password: String::new(), api: nobody })
+        Ok(Self {
+            directory,
+            config,
+            agents,
+            web,
+            process: None,
+            password: String::new(),
+            api: nobody,
+            environment: Vec::new(),
+        })
     }
 
     fn use_token(&mut self, token: &str) -> anyhow::Result<()> {
@@ -86,7 +98,8 @@ impl Collector {
     async fn run(&mut self) -> anyhow::Result<()> {
         ensure!(self.process.is_none(), "the collector runs already");
         let config = self.config.to_string_lossy();
-        let mut process = Process::start("collector", &programs::collector()?, &["run", "--config", &config])?;
+        let (program, args) = (programs::collector()?, ["run", "--config", &config]);
+        let mut process = Process::start_in("collector", &program, &args, &self.environment)?;
         let listening = format!("listening agents={} web={}", self.agents.address(), self.web.address());
         eventually("the collector listens", async || match process.check_running() {
             Ok(()) => process.out().into_iter().find(|line| *line == listening).map(|_| Ok(())).context("not yet"),
@@ -97,12 +110,31 @@ impl Collector {
         Ok(())
     }
 
+    /// From the next start on it finds these variables in its environment; its other commands do not.
+    pub fn set_environment(&mut self, environment: Vec<(&'static str, OsString)>) {
+        self.environment = environment;
+    }
+
     /// Starts it again after [`Collector::stop`] or [`Collector::kill9`].
     ///
     /// # Errors
     /// When it does not start.
     pub async fn restart(&mut self) -> anyhow::Result<()> {
         self.run().await
+    }
+
+    /// Starts it and kills it after a moment, whether it listens by then or not.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub async fn start_and_kill9_after(&mut self, life: Duration) -> anyhow::Result<()> {
+        ensure!(self.process.is_none(), "the collector runs already");
+        let config = self.config.to_string_lossy();
+        let (program, args) = (programs::collector()?, ["run", "--config", &config]);
+        let mut process = Process::start_in("collector", &program, &args, &self.environment)?;
+        // The moment is the experiment.
+        tokio::time::sleep(life).await;
+        process.kill9()
     }
 
     /// SIGTERM; it must end with status 0.
@@ -182,6 +214,11 @@ impl Collector {
     /// Certificate of its authority, PEM.
     pub fn authority(&self) -> PathBuf {
         self.pki().join("ca.pem")
+    }
+
+    /// Its data directory.
+    pub fn data(&self) -> PathBuf {
+        self.directory.path().join("data")
     }
 
     /// The store's file.

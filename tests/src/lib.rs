@@ -26,6 +26,8 @@ mod alertmanager;
 mod fake_host;
 mod balancer;
 pub mod fleet;
+pub mod peace;
+pub mod powercut;
 pub mod records;
 pub mod dice;
 

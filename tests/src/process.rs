@@ -1,5 +1,6 @@
 //! A program that runs beside the test and ends with it.
 
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -35,7 +36,18 @@ impl Process {
     /// # Errors
     /// When it cannot be started.
     pub fn start(name: &'static str, program: &Path, args: &[&str]) -> anyhow::Result<Self> {
+        Self::start_in(name, program, args, &[])
+    }
+
+    /// The same, with these further variables in its environment.
+    pub(crate) fn start_in(
+        name: &'static str,
+        program: &Path,
+        args: &[&str],
+        environment: &[(&'static str, OsString)],
+    ) -> anyhow::Result<Self> {
         let mut command = Command::new(program);
+        command.envs(environment.iter().map(|(name, value)| (name, value)));
         command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
         let said = Said::default();

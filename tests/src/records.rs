@@ -167,7 +167,7 @@ mod tests {
 
     fn gap(from: i64, to: i64) -> Item {
         let reason = GapReason::AgentStopped;
-        let gap = Gap { from: UtcTime(from), to: UtcTime(to), reason, check: None, records_lost: 0 };
+        let gap = Gap::new(UtcTime(from), UtcTime(to), reason);
         convert::to_item(&convert::to_spool(&Record::Gap(gap))).unwrap()
     }
 

@@ -9,10 +9,11 @@
 //! A chain is kept as the bytes that came (rustls takes at most 64 KiB of them) and only read when somebody
 //! looks, so a probe that is up pays for a copy and not for parsing.
 //!
-//! Deliberately absent: revocation (OCSP, CRL), client certificates, TLS below 1.2.
+//! Deliberately absent: revocation (OCSP, CRL), TLS below 1.2.
 
 use std::sync::{Arc, OnceLock};
 
+use peil_proto::plan::TlsOptions;
 use peil_proto::sample::FailureKind;
 use peil_proto::time::UtcTime;
 use peil_proto::units::Millis;
@@ -22,9 +23,11 @@ use rustls::{CertificateError, ClientConnection, DigitallySignedStruct, Signatur
 
 use super::Failure;
 
+mod client;
 mod facts;
 mod trust;
 
+pub(crate) use client::client_auth;
 pub use facts::{Certificate, CertificateFacts};
 use trust::Trusted;
 pub(crate) use trust::{TlsConfigs, TrustError};
@@ -133,18 +136,20 @@ impl TlsFacts {
         self.chain.iter().map(Certificate::read).collect()
     }
 
-    /// When the leaf ends; `None` when it cannot be read.
-    pub fn leaf_not_after(&self) -> Option<UtcTime> {
-        Some(facts::validity(self.chain.first()?)?.1)
+    /// When the leaf ends; with `whole_chain` when the first of those presented does. `None` when none can be read.
+    pub fn not_after(&self, whole_chain: bool) -> Option<UtcTime> {
+        let counted = if whole_chain { self.chain.len() } else { 1 };
+        self.chain.iter().take(counted).filter_map(facts::validity).map(|(_, until)| until).min()
     }
 }
 
-/// The failure of a leaf that ends within `days` (that many whole days, inclusive) from `now`.
-pub(crate) fn too_short(tls: Option<&TlsFacts>, days: Option<u16>, now: UtcTime) -> Option<Failure> {
-    let (ends, days) = (tls?.leaf_not_after()?, days?);
+/// The failure of a certificate that ends within `cert_days_min` (that many whole days, inclusive) from `now`.
+pub(crate) fn too_short(tls: Option<&TlsFacts>, wanted: &TlsOptions, now: UtcTime) -> Option<Failure> {
+    let (ends, days) = (tls?.not_after(wanted.whole_chain)?, wanted.cert_days_min?);
     let limit = now.plus(Millis(Millis::DAY.0 * i64::from(days)));
     (ends <= limit).then(|| {
-        let text = format!("the certificate ends at {ends}, within {days} days");
+        let which = if wanted.whole_chain { "a certificate of the chain" } else { "the certificate" };
+        let text = format!("{which} ends at {ends}, within {days} days");
         Failure::judged(FailureKind::CertExpiring, text)
     })
 }
@@ -177,7 +182,10 @@ mod tests {
         let der = params.self_signed(&key).expect("a certificate").der().clone();
         let facts = TlsFacts::of_chain("a.test".to_owned(), vec![der]);
         let at = |text: &str| UtcTime::parse(text).expect("a time");
-        let kind = |days, now| too_short(Some(&facts), days, at(now)).map(|failure| failure.kind);
+        let kind = |cert_days_min, now| {
+            let wanted = TlsOptions { cert_days_min, ..TlsOptions::default() };
+            too_short(Some(&facts), &wanted, at(now)).map(|failure| failure.kind)
+        };
         assert_eq!(kind(Some(14), "2026-04-01T00:00:00Z"), Some(FailureKind::CertExpiring));
         assert_eq!(kind(Some(14), "2026-03-31T23:59:59Z"), None);
         assert_eq!(kind(Some(13), "2026-04-01T00:00:00Z"), None);

@@ -10,27 +10,30 @@
 //!   only "there is no such name" is about the target.
 //! - What was learnt is written into the [`Hop`] as it is learnt, so it is there when a later phase fails.
 //!
-//! Deliberately absent: proxies, source addresses, a choice of family, STARTTLS.
+//! TLS can also begin later on an open connection ([`Session::start`]): STARTTLS, or behind a proxy.
+//!
+//! Deliberately absent: source addresses.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use peil_proto::plan::{Family, TlsOptions};
 use peil_proto::sample::FailureKind;
 use peil_proto::units::Micros;
 use rustix::io::Errno;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::certificate::{Recorder, TlsFacts, TrustError, failure_kind_of_tls};
+use super::certificate::{Recorder, TlsFacts, TrustError, client_auth, failure_kind_of_tls};
 use super::{Failure, Hop, Phase, ProbeContext};
 
 /// Longest wait for the resolver. Then the probe fails with [`FailureKind::Resolver`].
@@ -67,22 +70,14 @@ impl Deadline {
     }
 }
 
-/// Where to connect, and whether to speak TLS.
+/// Where to connect.
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Endpoint<'a> {
     /// Name or address, IPv6 without brackets.
     pub(crate) host: &'a str,
     pub(crate) port: u16,
-    pub(crate) tls: Option<TlsWanted<'a>>,
-}
-
-/// How to speak TLS.
-pub(crate) struct TlsWanted<'a> {
-    /// Name to send and verify.
-    pub(crate) server_name: &'a str,
-    /// PEM bundle to trust instead of the public roots.
-    pub(crate) ca_file: Option<&'a str>,
-    /// Protocol to ask for; none sends no ALPN.
-    pub(crate) alpn: Option<&'static [u8]>,
+    /// Which addresses count; [`Family::Both`] is two endpoints.
+    pub(crate) family: Family,
 }
 
 /// An open connection. Dropping it closes the socket.
@@ -96,42 +91,85 @@ pub(crate) enum Stream {
 /// # Errors
 /// The [`Failure`] that ended the attempt, with its phase.
 pub(crate) async fn dial(
-    to: &Endpoint<'_>,
+    to: Endpoint<'_>,
     ctx: &ProbeContext,
     deadline: Deadline,
     hop: &mut Hop,
 ) -> Result<Stream, Failure> {
-    // First what needs no network: a definition that cannot be carried out must not be taken for a target
-    // that is down.
-    let session = to.tls.as_ref().map(|wanted| Session::prepare(wanted, ctx)).transpose()?;
-    let peer = resolve(to.host, to.port, ctx, deadline, hop).await?;
-    hop.peer = Some(peer);
-    if let Some(why) = ctx.addresses.refusal(peer.ip()) {
-        return Err(Failure::during(Phase::Connect, FailureKind::Denied, format!("{}: {why}", peer.ip())));
-    }
-    let socket = connect(peer, deadline, hop).await?;
-    match session {
-        None => Ok(Stream::Plain(socket)),
-        Some(session) => session.shake_hands(socket, deadline, hop).await,
-    }
+    let peer = locate(to, ctx, deadline, hop).await?;
+    Ok(Stream::Plain(connect(peer, deadline, hop).await?))
 }
 
-async fn resolve(
-    host: &str,
-    port: u16,
+/// A socket for datagrams to and from `to` only.
+///
+/// # Errors
+/// The [`Failure`] that ended the attempt, with its phase.
+pub(crate) async fn datagrams(
+    to: Endpoint<'_>,
+    ctx: &ProbeContext,
+    deadline: Deadline,
+    hop: &mut Hop,
+) -> Result<UdpSocket, Failure> {
+    let peer = locate(to, ctx, deadline, hop).await?;
+    let any: IpAddr = if peer.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let open = async {
+        let socket = UdpSocket::bind((any, 0)).await?;
+        socket.connect(peer).await.map(|()| socket)
+    };
+    open.await.map_err(|error| {
+        let kind = failure_kind_of_io(&error, FailureKind::LocalResource);
+        Failure::during(Phase::Connect, kind, format!("{peer}: {error}"))
+    })
+}
+
+/// The address of `to`, when the policy of this host allows it.
+///
+/// # Errors
+/// The [`Failure`] that ended the attempt, with its phase.
+pub(crate) async fn locate(
+    to: Endpoint<'_>,
     ctx: &ProbeContext,
     deadline: Deadline,
     hop: &mut Hop,
 ) -> Result<SocketAddr, Failure> {
-    if let Ok(ip) = host.parse::<IpAddr>() {
-        return Ok(SocketAddr::new(ip, port));
+    let peer = resolve(to, ctx, deadline, hop).await?;
+    hop.peer = Some(peer);
+    match ctx.addresses.refusal(peer.ip()) {
+        Some(why) => Err(Failure::during(Phase::Connect, FailureKind::Denied, format!("{}: {why}", peer.ip()))),
+        None => Ok(peer),
     }
-    let looking = lookup(host.to_owned(), port, Arc::clone(&ctx.lookups));
+}
+
+fn is_of(family: Family, ip: IpAddr) -> bool {
+    match family {
+        Family::Any | Family::Both => true,
+        Family::V4 => ip.is_ipv4(),
+        Family::V6 => ip.is_ipv6(),
+    }
+}
+
+async fn resolve(
+    to: Endpoint<'_>,
+    ctx: &ProbeContext,
+    deadline: Deadline,
+    hop: &mut Hop,
+) -> Result<SocketAddr, Failure> {
+    let host = to.host;
+    let wanted = match to.family {
+        Family::V4 => "IPv4 address",
+        Family::V6 => "IPv6 address",
+        Family::Any | Family::Both => "address",
+    };
+    let none = || Failure::during(Phase::Resolve, FailureKind::NoSuchName, format!("{host} has no {wanted}"));
+    if let Ok(ip) = host.parse::<IpAddr>() {
+        return if is_of(to.family, ip) { Ok(SocketAddr::new(ip, to.port)) } else { Err(none()) };
+    }
+    let looking = lookup(host.to_owned(), to.port, to.family, Arc::clone(&ctx.lookups));
     let (took, answer) = deadline.within(RESOLVE_MAX, looking).await;
     hop.phases.resolve = Some(took);
     let (kind, text) = match answer {
         Some(Ok(Some(address))) => return Ok(address),
-        Some(Ok(None)) => (FailureKind::NoSuchName, format!("{host} has no address")),
+        Some(Ok(None)) => return Err(none()),
         Some(Err(error)) => (failure_kind_of_lookup(&error), format!("{host}: {error}")),
         None => (FailureKind::Resolver, format!("{host}: no answer from the resolver")),
     };
@@ -140,10 +178,11 @@ async fn resolve(
 
 /// The permit goes along onto the blocking thread: it is given back when the lookup has really ended, not
 /// when we stopped waiting for it.
-async fn lookup(host: String, port: u16, slots: Arc<Semaphore>) -> io::Result<Option<SocketAddr>> {
+async fn lookup(host: String, port: u16, family: Family, slots: Arc<Semaphore>) -> io::Result<Option<SocketAddr>> {
     let permit = slots.acquire_owned().await.map_err(io::Error::other)?;
     let looking = tokio::task::spawn_blocking(move || {
-        let found = (host.as_str(), port).to_socket_addrs().map(|mut addresses| addresses.next());
+        let found = (host.as_str(), port).to_socket_addrs();
+        let found = found.map(|mut addresses| addresses.find(|address| is_of(family, address.ip())));
         drop(permit);
         found
     });
@@ -167,21 +206,42 @@ async fn connect(peer: SocketAddr, deadline: Deadline, hop: &mut Hop) -> Result<
 }
 
 /// A TLS session before its socket: one per connection.
-struct Session {
+pub(crate) struct Session {
     server_name: ServerName<'static>,
     recorder: Arc<Recorder>,
     connector: TlsConnector,
 }
 
 impl Session {
-    fn prepare(wanted: &TlsWanted<'_>, ctx: &ProbeContext) -> Result<Self, Failure> {
-        let name = wanted.server_name;
+    /// Gets ready to speak TLS with `host`. Done before anything is dialled: a definition that cannot be carried out
+    /// must not be taken for a target that is down.
+    ///
+    /// # Errors
+    /// Why this host cannot do it.
+    pub(crate) fn prepare(
+        host: &str,
+        options: &TlsOptions,
+        alpn: Vec<Vec<u8>>,
+        ctx: &ProbeContext,
+    ) -> Result<Self, Failure> {
+        let name = options.server_name.as_deref().unwrap_or(host);
         let server_name = ServerName::try_from(name.to_owned())
             .map_err(|_| Failure::unusable(format!("server name {name:?} is neither a DNS name nor an address")))?;
-        let trusted = ctx.tls.trusting(wanted.ca_file).map_err(TrustError::into_failure)?;
+        let trusted = ctx.tls.trusting(options).map_err(TrustError::into_failure)?;
         let recorder = Arc::new(Recorder::new(&trusted));
-        let connector = TlsConnector::from(Arc::new(trusted.config(&recorder, wanted.alpn)));
-        Ok(Self { server_name, recorder, connector })
+        let config = trusted.config(&recorder, alpn, client_auth(options, ctx)?);
+        Ok(Self { server_name, recorder, connector: TlsConnector::from(Arc::new(config)) })
+    }
+
+    /// Goes over to TLS on an open connection.
+    ///
+    /// # Errors
+    /// The [`Failure`] that ended the handshake.
+    pub(crate) async fn start(self, on: Stream, deadline: Deadline, hop: &mut Hop) -> Result<Stream, Failure> {
+        match on {
+            Stream::Plain(socket) => self.shake_hands(socket, deadline, hop).await,
+            Stream::Tls(_) => Err(Failure::unusable("TLS cannot begin twice on one connection")),
+        }
     }
 
     async fn shake_hands(self, socket: TcpStream, deadline: Deadline, hop: &mut Hop) -> Result<Stream, Failure> {
@@ -329,11 +389,12 @@ mod tests {
         let taken = ctx.lookups.clone().acquire_many_owned(32).await.expect("free slots");
         let mut hop = Hop::default();
         let deadline = Deadline::after_ms(30);
-        let failure = resolve("localhost", 1, &ctx, deadline, &mut hop).await.expect_err("no slot");
+        let to = Endpoint { host: "localhost", port: 1, family: Family::Any };
+        let failure = resolve(to, &ctx, deadline, &mut hop).await.expect_err("no slot");
         assert_eq!((failure.kind, failure.phase), (FailureKind::Resolver, Some(Phase::Resolve)));
         assert!(hop.phases.resolve.is_some_and(|took| took >= Micros(30_000)), "{:?}", hop.phases);
         drop(taken);
-        let found = resolve("localhost", 1, &ctx, Deadline::after_ms(60_000), &mut hop).await;
+        let found = resolve(to, &ctx, Deadline::after_ms(60_000), &mut hop).await;
         assert!(found.is_ok_and(|address| address.ip().is_loopback()));
     }
 }

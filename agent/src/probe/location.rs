@@ -69,6 +69,11 @@ impl Location {
         if self.port == Self::default_port(self.secure) { host } else { format!("{host}:{}", self.port) }
     }
 
+    /// Whether scheme, host and port are the same: whatever was told to one may be told to the other.
+    pub(super) fn same_origin(&self, other: &Self) -> bool {
+        self.secure == other.secure && self.port == other.port && self.host.eq_ignore_ascii_case(&other.host)
+    }
+
     /// Where `location` leads from here.
     ///
     /// # Errors

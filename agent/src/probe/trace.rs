@@ -9,33 +9,41 @@
 
 use std::fmt::{self, Write as _};
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use peil_proto::ids::CheckNo;
-use peil_proto::plan::{CheckDef, CheckKind};
+use peil_proto::plan::{CheckDef, CheckKind, split_address};
 use peil_proto::sample::{Outcome, PHASES, Phases, State};
+use peil_proto::settings::{Document, Mistakes};
 use peil_proto::time::{UtcTime, WallClock};
 use peil_proto::units::Micros;
 use serde_json::{Value, json};
 
 use super::certificate::{Certificate, TlsFacts};
 use super::{AddressPolicy, Failure, Hop, KINDS, Observation, ProbeContext};
+use crate::config::Config;
 
 /// Columns of the waterfall.
 const BAR_COLUMNS: u64 = 40;
 
 /// What `peil-agent probe` takes.
 #[derive(Debug, clap::Args)]
+#[command(override_usage = "peil-agent probe [OPTIONS] [KIND] <TARGET>")]
 pub struct ProbeArgs {
-    /// http(s)://…, tls://host:port, tcp://host:port or host:port (tcp)
-    target: String,
+    /// Kind and target (`dns example.org`), or a target that tells its kind: http(s)://…, KIND://…, host:port (tcp)
+    #[arg(required = true, num_args = 1..=2, value_name = "TARGET")]
+    what: Vec<String>,
     /// Draw the phases, the address and the certificate chain
     #[arg(long)]
     trace: bool,
     /// Kind of check, when the target does not tell
-    #[arg(long, value_parser = ["http", "tcp", "tls"])]
+    #[arg(long, value_parser = clap::builder::PossibleValuesParser::new(CheckKind::WORDS))]
     kind: Option<String>,
+    /// An option of the kind as it stands in a `check` table of the collector, such as 'method = "HEAD"'; may be given again
+    #[arg(long = "option", short = 'o', value_name = "KEY = VALUE")]
+    options: Vec<String>,
     /// Print everything as one JSON object
     #[arg(long)]
     json: bool,
@@ -45,12 +53,21 @@ pub struct ProbeArgs {
     /// PEM bundle to trust instead of the public roots
     #[arg(long, value_name = "FILE")]
     ca: Option<String>,
+    /// Take the policy of this settings file: networks, secrets, commands
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
 }
 
 /// Probes once and tells.
 pub fn main(args: &ProbeArgs) -> ExitCode {
     let clock = WallClock::System;
-    let ctx = ProbeContext::new(clock.clone(), AddressPolicy::default());
+    let ctx = match &args.config {
+        None => ProbeContext::new(clock.clone(), AddressPolicy::default()),
+        Some(path) => match Config::load(path) {
+            Ok(config) => config.policy.probe_context(clock.clone()),
+            Err(refused) => return refuse(&[refused.to_string()]),
+        },
+    };
     let def = match asked(args) {
         Ok(def) => def,
         Err(why) => return refuse(&[why]),
@@ -89,20 +106,75 @@ fn refuse(reasons: &[String]) -> ExitCode {
 
 /// The check that `args` ask for.
 fn asked(args: &ProbeArgs) -> Result<CheckDef, String> {
-    let fits = |name: &str| args.kind.as_deref().is_none_or(|wanted| wanted == name);
-    let read = KINDS.iter().filter(|kind| fits(kind.name)).find_map(|kind| (kind.read_target)(&args.target));
-    let mut kind = read.ok_or_else(|| {
-        let known = KINDS.iter().filter(|kind| fits(kind.name));
-        let known: Vec<_> = known.map(|kind| format!("{} ({})", kind.example, kind.about)).collect();
-        format!("target {:?} is not written like {}", args.target, known.join(" or "))
+    let (word, target) = match args.what.as_slice() {
+        [word, target] => (Some(word.as_str()), target),
+        [target] => (args.kind.as_deref(), target),
+        _ => return Err("give a target, or a kind and a target".to_owned()),
+    };
+    let ca = args.ca.as_ref().map(|path| format!("ca_file = {}", Toml(path)));
+    let options: Vec<String> = args.options.iter().cloned().chain(ca).collect();
+    let kind = kind_of(target, word, &options).map_err(|why| match &args.ca {
+        Some(_) if why.contains("unknown key \"ca_file\"") || why.contains("options of TLS mean nothing") => {
+            "--ca means nothing to this kind of check".to_owned()
+        }
+        _ => why,
     })?;
-    match (&mut kind, &args.ca) {
-        (_, None) => {}
-        (CheckKind::Http { ca_file, .. } | CheckKind::Tls { ca_file, .. }, Some(ca)) => *ca_file = Some(ca.clone()),
-        (CheckKind::Tcp { .. }, Some(_)) => return Err("--ca means nothing to a tcp check".to_owned()),
-    }
     let timeout_ms = args.timeout.saturating_mul(1_000);
     Ok(CheckDef { no: CheckNo(0), name: "probe".to_owned(), interval_ms: 86_400_000, timeout_ms, kind })
+}
+
+/// The check that a target and options stand for. `word` is its kind; without it the way the target is written tells.
+pub(super) fn kind_of(target: &str, word: Option<&str>, options: &[String]) -> Result<CheckKind, String> {
+    let (word, target) = match (word, target.split_once("://")) {
+        (None, Some(("http" | "https", _))) => ("http", target),
+        (None, Some(("ws" | "wss", _))) => ("websocket", target),
+        (None, Some((scheme, rest))) => (scheme, rest),
+        (None, None) if split_address(target).is_some() => ("tcp", target),
+        (None, None) => return Err(not_written_like(target)),
+        (Some(word), Some((scheme, rest))) if scheme == word && word != "http" => (word, rest),
+        (Some(word), _) => (word, target),
+    };
+    let key = CheckKind::target_key(word).ok_or_else(|| not_written_like(target))?;
+    let mut text = format!("kind = {}\n{key} = {}\n", Toml(word), Toml(target));
+    for option in options {
+        text.push_str(option);
+        text.push('\n');
+    }
+    let mistakes = Mistakes::new("probe");
+    let mut fields = Document::toml(&text, &mistakes).fields(&mistakes);
+    let kind = CheckKind::read(&mut fields);
+    fields.finish();
+    let kind = mistakes.into_result(kind).map_err(|refused| refused.to_string())?;
+    let kind = kind.ok_or_else(|| not_written_like(target))?;
+    match kind.problems().as_slice() {
+        [] => Ok(kind),
+        problems if word == "tcp" || word == "tls" || word == "http" && !target.contains("://") => {
+            Err(format!("{}; {}", problems.join("; "), not_written_like(target)))
+        }
+        problems => Err(problems.join("; ")),
+    }
+}
+
+fn not_written_like(target: &str) -> String {
+    let known: Vec<_> = KINDS.iter().map(|kind| format!("{} ({})", kind.example, kind.about)).collect();
+    format!("target {target:?} is not written like {}", known.join(" or "))
+}
+
+/// A text as TOML writes it.
+struct Toml<'a>(&'a str);
+
+impl fmt::Display for Toml<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_char('"')?;
+        for c in self.0.chars() {
+            match c {
+                '"' | '\\' => write!(f, "\\{c}")?,
+                c if c.is_control() => write!(f, "\\u{:04X}", u32::from(c))?,
+                c => f.write_char(c)?,
+            }
+        }
+        f.write_char('"')
+    }
 }
 
 /// One line: target, state, why, and how long it took.
@@ -134,13 +206,16 @@ fn to_text(def: &CheckDef, seen: &Observation, now: UtcTime) -> String {
         let cut = if body.truncated { ", reading stopped at the limit" } else { "" };
         let _ = writeln!(out, "  body        {} bytes{cut}", body.bytes);
     }
+    for fact in &seen.detail.facts {
+        let _ = writeln!(out, "  {:<11} {}", Safe(&fact.name).to_string(), Safe(&fact.value));
+    }
     out
 }
 
 fn write_hop(out: &mut String, hop: &Hop, now: UtcTime) -> fmt::Result {
     writeln!(out, "\n{}", Safe(&hop.target))?;
     if let Some(peer) = hop.peer {
-        writeln!(out, "  address     {peer}")?;
+        writeln!(out, "  address     {}", super::peer_text(peer))?;
     }
     if let Some(status) = hop.status {
         writeln!(out, "  status      {status}")?;
@@ -221,6 +296,7 @@ pub fn to_json(def: &CheckDef, seen: &Observation, now: UtcTime) -> Value {
         "total_us": seen.phases.total().0,
         "phases_us": phases_json(seen.phases),
         "body": seen.detail.body.map(|body| json!({"bytes": body.bytes, "truncated": body.truncated})),
+        "facts": seen.detail.facts.iter().map(|fact| json!({"name": fact.name, "value": fact.value})).collect::<Vec<_>>(),
         "hops": seen.detail.hops.iter().map(|hop| hop_json(hop, now)).collect::<Vec<_>>(),
     })
 }
@@ -228,7 +304,7 @@ pub fn to_json(def: &CheckDef, seen: &Observation, now: UtcTime) -> Value {
 fn hop_json(hop: &Hop, now: UtcTime) -> Value {
     json!({
         "target": hop.target,
-        "address": hop.peer.map(|peer| peer.to_string()),
+        "address": hop.peer.map(super::peer_text),
         "status": hop.status,
         "phases_us": phases_json(hop.phases),
         "tls": hop.tls.as_ref().map(|tls| tls_json(tls, now)),
@@ -290,7 +366,16 @@ mod tests {
     use super::*;
 
     fn args(target: &str) -> ProbeArgs {
-        ProbeArgs { target: target.to_owned(), trace: false, kind: None, json: false, timeout: 10, ca: None }
+        ProbeArgs {
+            what: vec![target.to_owned()],
+            trace: false,
+            kind: None,
+            options: Vec::new(),
+            json: false,
+            timeout: 10,
+            ca: None,
+            config: None,
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use peil_proto::record::Vitals;
+use peil_proto::units::Millis;
 use tempfile::TempDir;
 
 use super::*;
@@ -15,8 +16,13 @@ fn vitals(at: i64) -> Record {
 fn keeper(limits: Limits) -> (Keeper, TempDir) {
     let dir = tempfile::tempdir().expect("directory");
     let (spool, _) = Spool::open(&dir.path().join("spool"), "machine", limits).expect("opens");
-    let keeper = Keeper::new(spool, WallClock::manual(UtcTime(7)), watch::channel(SpoolState::default()).0);
+    let ledger = Ledger::open(dir.path().join("gaps"), Millis::DAY);
+    let keeper = Keeper::new(spool, WallClock::manual(UtcTime(7)), ledger, watch::channel(SpoolState::default()).0);
     (keeper, dir)
+}
+
+fn ledger(dir: &TempDir) -> Ledger {
+    Ledger::open(dir.path().join("gaps"), Millis::DAY)
 }
 
 fn append(keeper: &mut Keeper, ats: std::ops::Range<i64>) {
@@ -77,7 +83,7 @@ impl Room {
 async fn an_urgent_record_is_durable_and_announced_at_once() {
     let dir = tempfile::tempdir().expect("directory");
     let (spool, _) = Spool::open(dir.path(), "machine", Limits::default()).expect("opens");
-    let (recorder, thread) = Recorder::start(spool, WallClock::manual(UtcTime(0))).expect("starts");
+    let (recorder, thread) = Recorder::start(spool, WallClock::manual(UtcTime(0)), ledger(&dir)).expect("starts");
     let mut state = recorder.state();
     recorder.record(&vitals(1), false).await;
     recorder.record(&vitals(2), true).await;
@@ -94,7 +100,7 @@ async fn an_urgent_record_is_durable_and_announced_at_once() {
 async fn whoever_was_told_that_records_are_on_disk_finds_it_in_the_state() {
     let dir = tempfile::tempdir().expect("directory");
     let (spool, _) = Spool::open(dir.path(), "machine", Limits::default()).expect("opens");
-    let (recorder, thread) = Recorder::start(spool, WallClock::manual(UtcTime(0))).expect("starts");
+    let (recorder, thread) = Recorder::start(spool, WallClock::manual(UtcTime(0)), ledger(&dir)).expect("starts");
     for seq in 1..200 {
         recorder.record(&vitals(1), false).await;
         recorder.sync().await;
@@ -110,7 +116,7 @@ async fn records_survive_a_restart_and_keep_their_numbers() {
     for round in 0..3_u64 {
         let (spool, _) = Spool::open(dir.path(), "machine", Limits::default()).expect("opens");
         assert_eq!(spool.last(), Seq(round));
-        let (recorder, thread) = Recorder::start(spool, WallClock::manual(UtcTime(0))).expect("starts");
+        let (recorder, thread) = Recorder::start(spool, WallClock::manual(UtcTime(0)), ledger(&dir)).expect("starts");
         recorder.record(&vitals(1), false).await;
         recorder.sync().await;
         drop(recorder);
@@ -123,7 +129,7 @@ async fn a_disk_without_room_is_told_and_holds_nobody_up() {
     let dir = tempfile::tempdir().expect("directory");
     let limits = Limits { keep_free_bytes: u64::MAX, ..Limits::default() };
     let (spool, _) = Spool::open(dir.path(), "machine", limits).expect("opens");
-    let (recorder, thread) = Recorder::start(spool, WallClock::manual(UtcTime(0))).expect("starts");
+    let (recorder, thread) = Recorder::start(spool, WallClock::manual(UtcTime(0)), ledger(&dir)).expect("starts");
     let mut state = recorder.state();
     recorder.record(&vitals(1), true).await;
     recorder.sync().await;
@@ -195,4 +201,80 @@ fn a_record_too_large_for_the_spool_is_told_as_a_gap_and_holds_nothing_up() {
     keeper.sync();
     keeper.sync();
     assert_eq!(told(&mut keeper), (vec![0, 1, 2, 3], vec![1, 1]));
+}
+
+fn up(tick: i64) -> Vec<u8> {
+    use peil_proto::sample::{Outcome, Phases, Sample};
+    let (check, scheduled_at) = (peil_proto::ids::CheckNo(1), UtcTime(tick * 1_000));
+    let (delay, outcome) = (Millis::ZERO, Outcome::Up { code: 0 });
+    convert::to_spool(&Record::Sample(Sample { check, scheduled_at, delay, outcome, phases: Phases::default() }))
+}
+
+/// The records of the spool in words, with how many ticks they tell, and what gaps say was lost of them.
+fn ticks_and_losses(keeper: &mut Keeper) -> (u64, u64) {
+    let (mut ticks, mut lost, mut after) = (0, 0, Seq(0));
+    loop {
+        let page = keeper.spool.read_after(after, 10_000, 1 << 20).expect("readable");
+        let Some((last, _)) = page.last() else { return (ticks, lost) };
+        after = *last;
+        for (_, bytes) in page {
+            match convert::from_spool(&bytes).expect("a record") {
+                Some(Record::Sample(_)) => ticks += 1,
+                Some(Record::Summary(summary)) => ticks += u64::from(summary.count),
+                Some(Record::Gap(gap)) => lost += gap.ok_lost,
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_full_spool_folds_every_tick_and_tells_the_rest_when_the_collector_is_back() {
+    let limits = Limits { bytes_max: 8_000, segment_bytes: 1_000, keep_free_bytes: 0, ..Limits::default() };
+    let (mut keeper, dir) = keeper(limits);
+    for tick in 0..800 {
+        keeper.append(up(tick), false);
+        if tick % 20 == 0 {
+            keeper.sync();
+        }
+    }
+    keeper.sync();
+    assert!(keeper.spool.bytes() <= limits.bytes_max && !keeper.state.degraded);
+    assert_eq!(ticks_and_losses(&mut keeper), (800, 0), "800 ticks that would take 36 kB");
+    for tick in 800..3_000 {
+        keeper.append(up(tick), false);
+        if tick % 50 == 0 {
+            keeper.sync();
+        }
+    }
+    keeper.sync();
+    assert!(keeper.spool.bytes() <= limits.bytes_max);
+    let (ticks, told) = ticks_and_losses(&mut keeper);
+    assert_eq!(told, 0, "nobody is there to be told");
+    let noted: u64 = Ledger::open(dir.path().join("gaps"), Millis::DAY).gaps().iter().map(|gap| gap.ok_lost).sum();
+    assert_eq!(ticks + noted, 3_000);
+    let acked = keeper.spool.acked();
+    keeper.obey(Command::Release { through: acked });
+    let (ticks, told) = ticks_and_losses(&mut keeper);
+    assert!(told > 0);
+    // The gap took room itself, and what went for it is told next time.
+    let noted: u64 = keeper.ledger.gaps().iter().map(|gap| gap.ok_lost).sum();
+    assert_eq!(ticks + told + noted, 3_000, "every tick is there or told to be lost");
+}
+
+#[test]
+fn f8_routine_in_memory_is_folded_before_anything_goes_when_the_disk_fails_for_long() {
+    let place = tempfile::tempdir().expect("directory");
+    let (room, limits) = Room::new(&place);
+    let (mut keeper, _dir) = keeper(limits);
+    room.take();
+    let ticks = i64::try_from(HELD_MAX).expect("small") + 5_000;
+    for tick in 0..ticks {
+        keeper.append(up(tick), false);
+    }
+    keeper.sync();
+    assert!(keeper.state.degraded && keeper.held.len() <= HELD_MAX);
+    room.give_back();
+    keeper.sync();
+    assert_eq!(ticks_and_losses(&mut keeper), (ticks.unsigned_abs(), 0));
 }

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use peil_proto::ids::Seq;
-use peil_proto::plan::{CheckDef, CheckKind};
+use peil_proto::plan::{CheckDef, CheckKind, Http, Tcp};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 use super::*;
+use crate::probe::Local;
 use crate::recorder::SpoolThread;
 use crate::spool::{Limits, Spool};
 
@@ -20,18 +21,18 @@ fn check(no: u32, kind: CheckKind, timeout_ms: u32) -> CheckDef {
 }
 
 fn tcp(no: u32, to: SocketAddr) -> CheckDef {
-    check(no, CheckKind::Tcp { address: to.to_string() }, 40)
+    check(no, CheckKind::Tcp(Tcp { address: to.to_string(), ..Tcp::default() }), 40)
 }
 
 /// A check of a server that accepts and then says nothing.
 fn hanging(no: u32, to: SocketAddr, timeout_ms: u32) -> CheckDef {
     let url = format!("http://{to}/");
-    check(no, CheckKind::Http { url, status: vec![], contains: None, ca_file: None, cert_days_min: None }, timeout_ms)
+    check(no, CheckKind::Http(Http { url, ..Http::default() }), timeout_ms)
 }
 
 fn policy() -> Policy {
     let kinds = ["http", "tcp"].map(str::to_owned).to_vec();
-    Policy { kinds, interval_min: Millis(1), networks: Vec::new(), in_flight_max: 64 }
+    Policy { kinds, interval_min: Millis(1), networks: Vec::new(), in_flight_max: 64, local: Local::default() }
 }
 
 /// Accepts for ever and keeps every connection open and silent; tells of each.
@@ -61,11 +62,18 @@ struct Agent {
 
 impl Agent {
     fn new(policy: Policy, checks: Vec<CheckDef>) -> Self {
+        let home = tempfile::tempdir().expect("a directory");
+        Self::at_home(home.path(), (policy, Probing::default()), checks)
+    }
+
+    /// An agent that keeps what it saw in `home`.
+    fn at_home(home: &std::path::Path, rules: (Policy, Probing), checks: Vec<CheckDef>) -> Self {
         let (recorder, thread, dir) = recorder();
         let (plans, changes) = watch::channel(Arc::new(Plan { version: 1, checks }));
         let stop = CancellationToken::new();
         let tally = Arc::new(Tally::default());
-        let runner = Runner::new(AgentId([1; 16]), policy, recorder.clone(), WallClock::System, tally);
+        let home = home.to_owned();
+        let runner = Runner::new(AgentId([1; 16]), rules, recorder.clone(), WallClock::System, tally, home);
         let mut runners = JoinSet::new();
         runners.spawn(runner.run(changes, stop.clone()));
         Self { recorder, thread, plans, stop, tasks: JoinSet::new(), runners, _dir: dir }
@@ -101,7 +109,9 @@ fn recorder() -> (Recorder, SpoolThread, TempDir) {
     let dir = tempfile::tempdir().expect("a directory");
     let limits = Limits { keep_free_bytes: 0, ..Limits::default() };
     let (spool, _) = Spool::open(dir.path(), "machine", limits).expect("opens");
-    let (recorder, thread) = Recorder::start(spool, WallClock::System).expect("starts");
+    let (recorder, thread) =
+        Recorder::start(spool, WallClock::System, crate::recorder::Ledger::open(dir.path().join("gaps"), Millis::DAY))
+            .expect("starts");
     (recorder, thread, dir)
 }
 
@@ -180,7 +190,7 @@ async fn a_probe_that_runs_over_its_next_ticks_leaves_one_record_for_each_of_the
 }
 
 #[tokio::test]
-async fn without_a_free_slot_before_its_deadline_a_tick_is_overload() {
+async fn f20_without_a_free_slot_before_its_deadline_a_tick_is_overload() {
     let mut tasks = JoinSet::new();
     let (address, mut seen) = silent_server(&mut tasks).await;
     let agent = Agent::new(Policy { in_flight_max: 1, ..policy() }, vec![hanging(1, address, 600_000)]);
@@ -195,7 +205,7 @@ async fn without_a_free_slot_before_its_deadline_a_tick_is_overload() {
 }
 
 #[tokio::test]
-async fn what_the_local_policy_forbids_never_leaves_this_host() {
+async fn f26_what_the_local_policy_forbids_never_leaves_this_host() {
     let mut tasks = JoinSet::new();
     let (address, mut seen) = silent_server(&mut tasks).await;
     let kinds = vec!["http".to_owned()];
@@ -223,11 +233,15 @@ async fn a_check_that_leaves_the_plan_while_its_probe_runs_is_told_to_the_end() 
 
 #[tokio::test]
 async fn a_probe_that_panics_leaves_its_record_and_frees_its_check() {
-    let (recorder, thread, _dir) = recorder();
+    let (recorder, thread, dir) = recorder();
     let tally = Arc::new(Tally::default());
-    let mut runner = Runner::new(AgentId([1; 16]), policy(), recorder.clone(), WallClock::System, tally);
+    let rules = (policy(), Probing::default());
+    let home = dir.path().to_owned();
+    let mut runner = Runner::new(AgentId([1; 16]), rules, recorder.clone(), WallClock::System, tally, home);
     let task = runner.probes.spawn(async { panic!("a fault in a probe, made by the test") });
-    runner.in_flight.insert(CheckNo(1), InFlight { task: task.id(), scheduled_at: UtcTime(1_000) });
+    let check = Arc::new(tcp(1, "127.0.0.1:1".parse().expect("an address")));
+    let due = Due { check, scheduled_at: UtcTime(1_000), mono_due: Millis(0) };
+    runner.in_flight.insert(CheckNo(1), InFlight { task: task.id(), due });
     let joined = runner.probes.join_next().await.expect("a task");
     runner.joined(joined).await;
     assert!(runner.in_flight.is_empty());
@@ -238,4 +252,60 @@ async fn a_probe_that_panics_leaves_its_record_and_frees_its_check() {
     assert_eq!(ours.state(), State::Unknown);
     drop((runner, recorder));
     thread.join().await;
+}
+
+fn refused() -> Outcome {
+    Outcome::Failed { kind: FailureKind::Refused, code: 0 }
+}
+
+async fn closed_port() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("an address")
+}
+
+#[tokio::test]
+async fn a_first_failure_is_confirmed_between_two_ticks_and_the_outage_still_starts_at_the_tick() {
+    let home = tempfile::tempdir().expect("a directory");
+    let probing = Probing { confirm: Confirm { attempts: 2, every: Millis(40) }, ..Probing::default() };
+    let check = CheckDef { interval_ms: 400, timeout_ms: 30, ..tcp(1, closed_port().await) };
+    let agent = Agent::at_home(home.path(), (policy(), probing), vec![check]);
+    agent.until(|all| outcomes(all, 1).len() >= 4).await;
+    let all = agent.stop().await;
+    let told = outcomes(&all, 1);
+    assert!(told.values().all(|outcome| *outcome == refused() || *outcome == SHUTDOWN), "{told:?}");
+    let labels: Vec<i64> = told.into_keys().collect();
+    assert_eq!([labels[1] - labels[0], labels[2] - labels[0]], [40, 80], "{labels:?}");
+    assert_eq!((labels[3] - labels[0]) % 400, 0, "the rhythm is untouched: {labels:?}");
+}
+
+#[tokio::test]
+async fn a_restart_is_no_change_of_what_was_seen_before_it() {
+    let home = tempfile::tempdir().expect("a directory");
+    let address = closed_port().await;
+    let mut details = Vec::new();
+    for _ in 0..2 {
+        let rules = (policy(), Probing::default());
+        let agent = Agent::at_home(home.path(), rules, vec![tcp(1, address)]);
+        agent.until(|all| samples(all, 1, refused()) >= 2).await;
+        // Shutdown in the middle of a probe is itself an outcome, and then the next is a change.
+        let all = agent.stop().await;
+        let told = outcomes(&all, 1).into_values().next_back();
+        details.push((all.iter().filter(|record| matches!(record, Record::Detail(_))).count(), told));
+    }
+    assert!(details[0].0 >= 1);
+    assert_eq!(details[1].0, usize::from(details[0].1 == Some(SHUTDOWN)), "{details:?}");
+}
+
+#[tokio::test]
+async fn f35_when_no_reference_answers_a_failure_is_ours_and_says_so() {
+    let home = tempfile::tempdir().expect("a directory");
+    // Nothing can be sent to a multicast address over TCP.
+    let nowhere: SocketAddr = "224.0.0.1:9".parse().expect("an address");
+    let probing = Probing { references: vec![nowhere], ..Probing::default() };
+    let agent = Agent::at_home(home.path(), (policy(), probing), vec![tcp(1, nowhere), tcp(2, closed_port().await)]);
+    let ours = Outcome::Failed { kind: FailureKind::VantageDown, code: 0 };
+    agent.until(|all| samples(all, 1, ours) >= 2 && samples(all, 2, refused()) >= 2).await;
+    let all = agent.stop().await;
+    assert_eq!(ours.state(), State::Unknown);
+    let says = |record: &Record| matches!(record, Record::Detail(detail) if detail.check == CheckNo(1) && detail.text.contains("own network is down"));
+    assert!(all.iter().any(says), "{all:?}");
 }

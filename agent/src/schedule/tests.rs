@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use peil_proto::plan::{CHECKS_MAX, CheckKind};
+use peil_proto::plan::{CHECKS_MAX, CheckKind, Tcp};
 use proptest::prelude::*;
 
 use super::*;
@@ -12,7 +12,7 @@ const APRIL: i64 = 1_775_000_000_123;
 const HOUR: i64 = 3_600_000;
 
 fn check(no: u32, interval_ms: u32) -> CheckDef {
-    let kind = CheckKind::Tcp { address: "example.org:443".to_owned() };
+    let kind = CheckKind::Tcp(Tcp { address: "example.org:443".to_owned(), ..Tcp::default() });
     CheckDef { no: CheckNo(no), name: format!("check-{no}"), interval_ms, timeout_ms: interval_ms / 2, kind }
 }
 
@@ -130,7 +130,7 @@ fn f12_a_step_of_the_wall_clock_makes_no_burst_no_pause_and_no_label_twice() {
 }
 
 #[test]
-fn a_clock_that_was_plainly_wrong_does_not_bind_the_labels_that_follow() {
+fn f12_a_clock_that_was_plainly_wrong_does_not_bind_the_labels_that_follow() {
     let mut clocks = Clocks::start();
     let mut schedule = Schedule::new(AGENT, &plan(&[60_000]), clocks.0);
     clocks.run(&mut schedule, 10 * 60_000);
@@ -167,7 +167,7 @@ fn f12_a_suspended_host_gets_one_span_per_check_and_no_catching_up() {
 }
 
 #[test]
-fn a_short_stall_is_caught_up_and_a_long_one_is_a_span() {
+fn f31_a_short_stall_is_caught_up_and_a_long_one_is_a_span() {
     for (stall, due, missed) in [(60_000, 1, None), (120_000, 2, None), (180_000, 0, Some(3)), (HOUR, 0, Some(60))] {
         let mut clocks = Clocks::start();
         let mut schedule = Schedule::new(AGENT, &plan(&[60_000]), clocks.0);
@@ -319,4 +319,22 @@ proptest! {
         }
         prop_assert!(schedule.and_then(|schedule| schedule.next_wake()).is_some());
     }
+}
+
+#[test]
+fn f12_after_a_restart_and_a_clock_set_back_no_moment_gets_two_samples() {
+    let mut clocks = Clocks::start();
+    let mut schedule = Schedule::new(AGENT, &plan(&[60_000]), clocks.0);
+    let told = clocks.run(&mut schedule, 10 * 60_000);
+    let newest = told.last().expect("ticks").scheduled_at;
+    clocks.step(-5 * 60_000);
+    let mut restarted = Schedule::new(AGENT, &plan(&[60_000]), clocks.0);
+    restarted.resume(CheckNo(1), newest);
+    restarted.resume(CheckNo(2), newest);
+    let again = clocks.run(&mut restarted, 10 * 60_000);
+    assert!(again[0].scheduled_at > newest);
+    assert!(again.windows(2).all(|pair| pair[0].scheduled_at < pair[1].scheduled_at));
+    restarted.resume(CheckNo(1), newest);
+    let later = clocks.run(&mut restarted, 60_000);
+    assert!(later[0].scheduled_at > again[9].scheduled_at, "a schedule that runs knows better");
 }

@@ -89,6 +89,13 @@ impl RealDir {
     }
 }
 
+impl RealDir {
+    /// A directory to look at only: not made, not locked.
+    pub(super) fn look(path: &Path) -> io::Result<Self> {
+        Ok(Self { path: path.to_owned(), handle: File::open(path)? })
+    }
+}
+
 impl Drop for RealDir {
     /// Closing the handle is not enough: a process forked by another thread has a copy of it until it becomes another
     /// program, and would keep the lock for as long. Giving it back by name ends it for every copy.

@@ -80,6 +80,8 @@ impl Spool {
             }
             self.failing = Failing::default();
         }
+        let newest = basket.records.last().map_or(0, |(seq, _)| seq.0);
+        self.maybe_sent = self.maybe_sent.max(newest);
         Ok(basket.records)
     }
 

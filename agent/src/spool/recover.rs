@@ -48,6 +48,28 @@ pub fn scan_bytes(bytes: &[u8]) -> Option<Scan> {
 /// Scans the records of a segment of `epoch` that begins with `first` and holds nothing from `below`
 /// on (where the next segment begins). The header is stepped over, whatever it holds.
 pub(super) fn scan_records(epoch: Epoch, first: u64, below: u64, bytes: &[u8]) -> Scan {
+    walk_records(epoch, first, below, bytes, |_, _| {})
+}
+
+/// Payloads of the whole records of a segment after sequence `after`, in order.
+pub(super) fn payloads(epoch: Epoch, first: u64, after: u64, bytes: &[u8]) -> Vec<Vec<u8>> {
+    let mut all = Vec::new();
+    walk_records(epoch, first, u64::MAX, bytes, |seq, payload| {
+        if seq > after {
+            all.push(payload.to_vec());
+        }
+    });
+    all
+}
+
+/// As [`scan_records`], showing each whole record to `visit`.
+pub(super) fn walk_records(
+    epoch: Epoch,
+    first: u64,
+    below: u64,
+    bytes: &[u8],
+    mut visit: impl FnMut(u64, &[u8]),
+) -> Scan {
     let mut scan = Scan { good_end: HEADER.min(bytes.len()) as u64, ..Scan::default() };
     let mut search = Search { epoch, bytes, left: SEARCH_BYTES_MAX };
     let (mut at, mut expected) = (HEADER.min(bytes.len()), first);
@@ -58,6 +80,7 @@ pub(super) fn scan_records(epoch: Epoch, first: u64, below: u64, bytes: &[u8]) -
         };
         let Some((start, seq, end)) = found else { break };
         scan.damaged_bytes += (start - at) as u64;
+        visit(seq, &bytes[start + OVERHEAD..end]);
         match scan.runs.last_mut() {
             Some(run) if run.last.0 + 1 == seq => run.last = Seq(seq),
             _ => scan.runs.push(SeqRange { first: Seq(seq), last: Seq(seq) }),

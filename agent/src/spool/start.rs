@@ -13,7 +13,7 @@ use super::cursor::{self, Cursor, CursorRead};
 use super::disk::{self, Disk, DiskFile, Entry};
 use super::recover::{Scan, scan_records};
 use super::segment::{self, HEADER, Header, HeaderRead, SEQ_MAX, Segment};
-use super::{Beginning, CursorFound, Limits, OpenError, Recovery, SeqRange};
+use super::{Beginning, CursorFound, Limits, OpenError, Recovery, SeqRange, renew, room};
 
 /// Records no segment can exceed (16 MiB / 16 B): how far the sequence jumps when records that may
 /// have been sent cannot be read back, so that none of their numbers is ever given out again.
@@ -50,6 +50,16 @@ struct Found {
     header: HeaderRead,
 }
 
+impl Found {
+    /// Whether this is what another became by thinning: it says that numbers never existed which the other holds.
+    fn replaces(&self, other: &Self) -> bool {
+        match self.header {
+            HeaderRead::Good(header) => header.after < other.first && other.first < self.first,
+            HeaderRead::OtherVersion | HeaderRead::Damaged => false,
+        }
+    }
+}
+
 /// A segment of ours with what the scan of its records found.
 struct Kept {
     segment: Segment,
@@ -82,11 +92,14 @@ struct Starting<'a> {
 
 /// Reads the directory and puts it in order.
 pub(super) fn start(disk: &dyn Disk, machine: u64, limits: &Limits) -> Result<Start, OpenError> {
-    let entries = disk.list().map_err(|source| OpenError::List { source })?;
+    let mut entries = disk.list().map_err(|source| OpenError::List { source })?;
     let recovery = Recovery::default();
     let todo = Vec::new();
     let mut at = Starting { disk, machine, recovery, todo, claimed: 0, floor: 0, dirty: false, continues: false };
     let cursor = Cursor::load(disk);
+    if at.finish_what_was_begun(cursor, &entries) {
+        entries = disk.list().map_err(|source| OpenError::List { source })?;
+    }
     let found = at.find(&entries);
     let kept = at.choose_epoch(cursor, &found).and_then(|epoch| at.keep(epoch, cursor, &found));
     let mut start = match kept {
@@ -101,6 +114,33 @@ pub(super) fn start(disk: &dyn Disk, machine: u64, limits: &Limits) -> Result<St
 }
 
 impl Starting<'_> {
+    /// Files that were being written when the agent stopped: those of a new epoch that the cursor already names take their
+    /// places, all others are debris. True when something changed.
+    fn finish_what_was_begun(&mut self, cursor: CursorRead, entries: &[Entry]) -> bool {
+        let begun = |entry: &&Entry| entry.name.ends_with(room::NEW) || entry.name.ends_with(renew::NEXT);
+        let mut changed = false;
+        for entry in entries.iter().filter(begun) {
+            let name = entry.name.strip_suffix(renew::NEXT).filter(|_| self.is_of_cursor(cursor, &entry.name));
+            let done = match name {
+                Some(name) => self.disk.rename(&entry.name, name),
+                None => self.disk.remove(&entry.name),
+            };
+            changed |= done.is_ok();
+            self.tried(&format!("clearing {}", entry.name), done);
+        }
+        changed
+    }
+
+    fn is_of_cursor(&self, cursor: CursorRead, name: &str) -> bool {
+        let head = self.disk.open(name).and_then(|file| disk::read_from(file.as_ref(), 0, HEADER));
+        match (cursor, head.map(|bytes| Header::read(&bytes))) {
+            (CursorRead::Good(cursor), Ok(HeaderRead::Good(header))) => {
+                (header.machine, header.epoch) == (cursor.machine, cursor.epoch)
+            }
+            _ => false,
+        }
+    }
+
     /// The segment files in order, with their headers.
     fn find(&mut self, entries: &[Entry]) -> Vec<Found> {
         let mut found: Vec<Found> = Vec::new();
@@ -150,8 +190,9 @@ impl Starting<'_> {
 
     /// Goes on with the segments of `epoch`. `None` when the sequence would run out.
     fn keep(&mut self, epoch: Epoch, cursor: CursorRead, found: &[Found]) -> Option<Start> {
+        let machine = self.machine;
         let is_ours = |found: &&Found| match found.header {
-            HeaderRead::Good(header) => header.machine == self.machine && header.epoch == epoch,
+            HeaderRead::Good(header) => header.machine == machine && header.epoch == epoch,
             HeaderRead::OtherVersion | HeaderRead::Damaged => false,
         };
         let ours: Vec<u64> = found.iter().filter(is_ours).map(|found| found.first).collect();
@@ -165,6 +206,11 @@ impl Starting<'_> {
         };
         let mut kept = Vec::new();
         for one in found {
+            if is_ours(&one) && found.iter().filter(is_ours).any(|other| other.replaces(one)) {
+                // Thinned, and then the agent stopped before the old one went.
+                self.todo.push(Todo::Remove(one.entry.name.clone()));
+                continue;
+            }
             let below = ours.iter().find(|first| **first > one.first).copied().unwrap_or(u64::MAX);
             kept.extend(self.read_segment(one, epoch, known.newest, below));
         }

@@ -4,6 +4,7 @@
 mod fake_disk;
 mod faults;
 mod model;
+mod room;
 
 use std::path::Path;
 

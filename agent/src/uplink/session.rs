@@ -7,9 +7,12 @@
 //! When to send: at once when an urgent record is durable or a backlog waits, otherwise when the
 //! oldest unsent record has waited `batch_every`.
 //!
-//! A collector that has more of this spool than the spool ever held means that the state directory was put
-//! back from an older copy: its next records would bear numbers of others and pass for repetitions. Nothing is sent
-//! or released then, and a person is told; the records stay in the spool.
+//! A collector that has more of this spool than ever left it means that the state directory was put
+//! back from an older copy, or that a clone of this host sends under the same identity: further records would bear numbers of
+//! others and pass for repetitions. Nothing is released then; the spool takes a new epoch, and the next stream sends
+//! everything unreleased under it.
+//! The other way round, a collector that has less than it acked was put back from an older copy itself: it gets again
+//! what the spool has not yet cleared away.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -35,7 +38,9 @@ use tonic::Streaming;
 use tonic::transport::Channel;
 use tracing::{info, warn};
 
+use super::quarantine;
 use crate::recorder::{Recorder, SpoolState};
+use crate::status::Board;
 
 #[cfg(test)]
 mod tests;
@@ -70,14 +75,14 @@ pub enum SessionError {
     /// The collector ended the stream.
     #[error("the collector ended the stream")]
     Ended,
-    /// The spool was put back from an older copy.
+    /// The spool was put back from an older copy, or is used twice.
     #[error(
-        "the collector has records of this spool through {acked}, the spool itself made {last}: the state directory was put back from an older copy; stop the agent, move its spool directory aside and start it again"
+        "the collector has records of this spool through {acked}, of which it sent {last} at most: the state directory was put back from an older copy, or another host uses this identity; the spool goes on under a new epoch"
     )]
     Rewound {
         /// The collector's mark.
         acked: Seq,
-        /// Newest record here.
+        /// Newest record that left.
         last: Seq,
     },
     /// The collector asked for a pause.
@@ -101,10 +106,14 @@ pub struct Uplink {
     pub state_dir: PathBuf,
     /// For the greeting.
     pub hostname: String,
+    /// Tells this run of the agent from any other, also of a clone.
+    pub run: u64,
     /// Patience of routine records.
     pub batch_every: Millis,
     /// Wall clock.
     pub clock: WallClock,
+    /// Where connections are told, for `peil-agent status`.
+    pub board: Board,
 }
 
 /// A batch on its way.
@@ -144,12 +153,13 @@ pub async fn run(uplink: &Uplink, channel: Channel, stop: &CancellationToken) ->
     let hello = Hello {
         protocol: PROTOCOL,
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
-        epoch: uplink.recorder.epoch.0,
+        epoch: current.epoch.0,
         acked: current.acked.0,
         last: current.durable.0,
         plan_version: uplink.plans.borrow().version,
         wall_ms: uplink.clock.now().0,
         hostname: uplink.hostname.clone(),
+        run: uplink.run,
     };
     let _ = say.send(AgentMessage { kind: Some(Say::Hello(hello)) }).await;
     let opened = timeout(GREETING_MAX, client.stream(ReceiverStream::new(outbox))).await;
@@ -163,23 +173,43 @@ pub async fn run(uplink: &Uplink, channel: Channel, stop: &CancellationToken) ->
             _ => return Err(SessionError::Ended),
         };
     let acked = Seq(welcome.acked);
-    if acked > current.durable {
-        return Err(SessionError::Rewound { acked, last: current.durable });
+    if acked > current.maybe_sent.max(current.acked) || welcome.renew_epoch {
+        uplink.recorder.renew_epoch().await;
+        return Err(SessionError::Rewound { acked, last: current.maybe_sent });
     }
     let clock_ahead_ms = uplink.clock.now().since(UtcTime(welcome.wall_ms));
+    uplink.board.connected(uplink.clock.now(), clock_ahead_ms.0);
     info!(%acked, last = %current.durable, %clock_ahead_ms, "connected to the collector");
-    uplink.recorder.release(acked).await;
+    uplink.recorder.collector_has(acked).await;
+    let held = taken_back(uplink, current.epoch, acked, current.acked).await;
     let mut session = Session {
         uplink,
-        epoch: uplink.recorder.epoch,
+        epoch: current.epoch,
         say,
-        // What was set aside here counts as handed over, though the collector's mark stands before it.
-        sent: acked.max(current.acked),
+        sent: held,
         in_flight: VecDeque::new(),
         window_bytes: usize::try_from(welcome.unacked_bytes_max).unwrap_or(BATCH_BYTES_MAX).max(1),
         waiting_since: None,
     };
     session.stream(&mut hear, &mut state, stop).await
+}
+
+/// After which record to send, when the collector's mark is `theirs` and ours `ours`. What was set aside here counts as
+/// handed over, though the collector's mark stands before it. Anything else that is missing there was acked and lost: its
+/// database was put back from an older copy, and whatever the spool still has of it goes out again.
+async fn taken_back(uplink: &Uplink, epoch: Epoch, theirs: Seq, ours: Seq) -> Seq {
+    if theirs >= ours {
+        return theirs;
+    }
+    let state_dir = uplink.state_dir.clone();
+    let aside = tokio::task::spawn_blocking(move || quarantine::through(&state_dir, epoch)).await.unwrap_or(ours);
+    let wanted = theirs.max(aside);
+    if wanted >= ours {
+        return ours;
+    }
+    let kept = uplink.recorder.rewind(wanted).await;
+    warn!(known = %theirs, was_acked = %ours, again_after = %kept, "the collector lost what it had acked; sending again what is still here");
+    kept
 }
 
 fn broke(status: tonic::Status) -> SessionError {
@@ -317,10 +347,7 @@ impl Session<'_> {
             .await;
         let items: Vec<_> =
             records.into_iter().filter(|(seq, _)| *seq <= last).map(|(_, record)| Item::Other(record)).collect();
-        let dir = self.uplink.state_dir.join("quarantine");
-        let path = dir.join(format!("{}-{first}.block", self.epoch));
-        let written = std::fs::create_dir_all(&dir).and_then(|()| std::fs::write(&path, block::encode(first, &items)));
-        if let Err(error) = written {
+        if let Err((path, error)) = quarantine::set_aside(&self.uplink.state_dir, self.epoch, first, &items) {
             warn!(%error, path = %path.display(), "quarantine cannot be written");
         }
         self.acked(last).await;
@@ -328,20 +355,24 @@ impl Session<'_> {
 
     async fn take_plan(&mut self, plan: peil_proto::wire::Plan) -> Result<(), SessionError> {
         let version = plan.version;
-        let refused = match convert::plan_from_wire(plan) {
-            Err(problems) => problems,
+        let (refused, left_out) = match convert::plan_from_wire(plan) {
+            Err(problems) => (problems, Vec::new()),
             Ok(plan) => {
                 let kept = crate::plan_file::save(&self.uplink.state_dir, &plan);
                 if let Err(error) = kept {
                     warn!(%error, "plan cannot be kept on disk; after a restart the agent waits for the collector");
                 }
+                let left_out = plan.left_out();
                 self.uplink.plans.send_replace(Arc::new(plan));
-                Vec::new()
+                (Vec::new(), left_out)
             }
         };
         for problem in &refused {
             warn!(version, problem, "plan refused");
         }
-        self.say(Say::PlanResult(PlanResult { version, refused })).await
+        for problem in &left_out {
+            warn!(version, problem, "this agent cannot run a check of the plan; is it older than the collector?");
+        }
+        self.say(Say::PlanResult(PlanResult { version, refused, left_out })).await
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use peil_agent::probe::{Body, Phase, run};
-use peil_proto::plan::CheckKind;
+use peil_proto::plan::{CheckKind, Http};
 use peil_proto::sample::{FailureKind, Outcome};
 use peil_proto::units::Micros;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -15,11 +15,11 @@ use crate::{PATIENT_MS, SHORT_MS, check, context, failure, get, probe};
 const EMPTY_200: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 
 fn expecting(url: String, ranges: &[(u16, u16)]) -> CheckKind {
-    CheckKind::Http { url, status: ranges.to_vec(), contains: None, ca_file: None, cert_days_min: None }
+    CheckKind::Http(Http { url, status: ranges.to_vec(), ..Http::default() })
 }
 
 fn containing(url: String, text: &str) -> CheckKind {
-    CheckKind::Http { url, status: vec![], contains: Some(text.into()), ca_file: None, cert_days_min: None }
+    CheckKind::Http(Http { url, contains: Some(text.into()), ..Http::default() })
 }
 
 #[tokio::test]

@@ -3,17 +3,29 @@
 //! `target` holds the servers, `pki` the certificates. No test asserts how fast something is: a deadline
 //! test proves that an answer comes at all, and in which phase the time went.
 
+mod answers;
 mod cli;
+mod databases;
+mod datagrams;
+mod dialogue;
+mod grpc;
+mod host;
 mod http;
+mod http2;
+mod icmp;
 mod pki;
+mod proxy;
 mod redirects;
+mod requests;
 mod target;
 mod tcp;
 mod tls;
+mod websocket;
 
-use peil_agent::probe::{AddressPolicy, KINDS, Observation, Phase, ProbeContext, run};
+use peil_agent::config::Network;
+use peil_agent::probe::{AddressPolicy, KINDS, Local, Observation, Phase, ProbeContext, run};
 use peil_proto::ids::CheckNo;
-use peil_proto::plan::{CheckDef, CheckKind};
+use peil_proto::plan::{CheckDef, CheckKind, Http};
 use peil_proto::sample::{FailureKind, Outcome};
 use peil_proto::time::WallClock;
 
@@ -31,6 +43,18 @@ fn context() -> ProbeContext {
     ProbeContext::new(WallClock::System, AddressPolicy::default())
 }
 
+/// A policy that allows loopback addresses other than those the targets of these tests have.
+fn context_of_other_loopback() -> ProbeContext {
+    let network = Network::parse("127.0.0.77/32").expect("a network");
+    ProbeContext::new(WallClock::System, AddressPolicy::Only(vec![network]))
+}
+
+/// A host that keeps its secrets in `dir`.
+fn context_with_secrets(dir: &std::path::Path) -> ProbeContext {
+    let local = Local { secrets_dir: dir.to_owned(), ..Local::default() };
+    ProbeContext::on_host(WallClock::System, AddressPolicy::default(), local)
+}
+
 async fn probe(kind: CheckKind, timeout_ms: u32) -> Observation {
     let promised = KINDS.iter().find(|known| known.name == kind.name()).expect("stands in the table").phases;
     let seen = run(&check(kind, timeout_ms), &context()).await;
@@ -42,7 +66,7 @@ async fn probe(kind: CheckKind, timeout_ms: u32) -> Observation {
 }
 
 fn get(url: impl Into<String>) -> CheckKind {
-    CheckKind::Http { url: url.into(), status: vec![], contains: None, ca_file: None, cert_days_min: None }
+    CheckKind::Http(Http { url: url.into(), ..Http::default() })
 }
 
 /// The kind and phase of a failure; panics with everything that was seen when it did not fail.

@@ -21,9 +21,15 @@ pub(crate) struct Leaf {
 
 impl Pki {
     pub(crate) fn new() -> Self {
+        Self::with_intermediate_until(4000)
+    }
+
+    /// The same with an intermediate that ends at the beginning of `year`.
+    pub(crate) fn with_intermediate_until(year: i32) -> Self {
         let root = CertifiedIssuer::self_signed(authority("Peil test root"), key()).expect("a root");
-        let intermediate =
-            CertifiedIssuer::signed_by(authority("Peil test intermediate"), key(), &root).expect("an intermediate");
+        let mut params = authority("Peil test intermediate");
+        params.not_after = date_time_ymd(year, 1, 1);
+        let intermediate = CertifiedIssuer::signed_by(params, key(), &root).expect("an intermediate");
         let pki = Self { root, intermediate, dir: tempfile::tempdir().expect("a directory") };
         std::fs::write(pki.dir.path().join("root.pem"), pki.root.pem()).expect("writes");
         pki
@@ -82,6 +88,23 @@ impl Leaf {
         self.finish(config)
     }
 
+    /// The same, agreeing on one of these protocols only.
+    pub(crate) fn acceptor_agreeing_on(&self, alpn: &[&str]) -> TlsAcceptor {
+        let mut config = self.config(self.builder(rustls::DEFAULT_VERSIONS).with_no_client_auth());
+        config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+        TlsAcceptor::from(Arc::new(config))
+    }
+
+    /// Chain and key as two PEM files in `dir`.
+    pub(crate) fn files_in(&self, dir: &std::path::Path) -> (String, String) {
+        let body = data_encoding::BASE64.encode(&self.chain[0]);
+        let pem = format!("-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n");
+        let (chain, key) = (dir.join("client.pem"), dir.join("client.key"));
+        std::fs::write(&chain, pem).expect("writes");
+        std::fs::write(&key, self.key.serialize_pem()).expect("writes");
+        (chain.display().to_string(), key.display().to_string())
+    }
+
     /// The same, asking for a client certificate of `pki`'s root.
     pub(crate) fn acceptor_that_wants_a_client_certificate(&self, pki: &Pki) -> TlsAcceptor {
         let mut roots = rustls::RootCertStore::empty();
@@ -106,10 +129,17 @@ impl Leaf {
         &self,
         builder: rustls::ConfigBuilder<rustls::ServerConfig, rustls::server::WantsServerCert>,
     ) -> TlsAcceptor {
-        let key = PrivateKeyDer::try_from(self.key.serialize_der()).expect("a key");
-        let mut config = builder.with_single_cert(self.chain.clone(), key).expect("a server");
+        let mut config = self.config(builder);
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         TlsAcceptor::from(Arc::new(config))
+    }
+
+    fn config(
+        &self,
+        builder: rustls::ConfigBuilder<rustls::ServerConfig, rustls::server::WantsServerCert>,
+    ) -> rustls::ServerConfig {
+        let key = PrivateKeyDer::try_from(self.key.serialize_der()).expect("a key");
+        builder.with_single_cert(self.chain.clone(), key).expect("a server")
     }
 }
 

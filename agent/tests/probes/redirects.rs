@@ -1,13 +1,13 @@
 //! Following redirects: how far, where to, and what is never sent along.
 
-use peil_agent::probe::Phase;
-use peil_proto::plan::CheckKind;
+use peil_agent::probe::{Phase, run};
+use peil_proto::plan::{CheckKind, Http, TlsOptions};
 use peil_proto::sample::{FailureKind, Outcome, State};
 use tokio::io::AsyncWriteExt as _;
 
 use crate::pki::{Pki, good};
 use crate::target::{Target, read_head};
-use crate::{PATIENT_MS, SHORT_MS, failure, get, probe};
+use crate::{PATIENT_MS, SHORT_MS, check, context_of_other_loopback, failure, get, probe};
 
 /// `/N` leads to `/N-1`, and `/0` is the end.
 async fn countdown() -> Target {
@@ -68,13 +68,25 @@ async fn one_deadline_holds_over_all_hops() {
 
 #[tokio::test]
 async fn a_redirect_to_a_denied_address_is_not_dialled() {
-    for to in ["http://169.254.213.7:9/", "http://[::ffff:a9fe:d507]:9/", "//0xa9fed507:9/"] {
-        let target = Target::answering(redirect_to(to)).await;
-        let seen = probe(get(target.url("/")), PATIENT_MS).await;
+    let denied = Target::on("127.0.0.78:0", crate::target::echo).await;
+    let port = denied.address.port();
+    for to in [
+        format!("http://127.0.0.78:{port}/"),
+        format!("http://[::ffff:7f00:4e]:{port}/"),
+        format!("//0x7f00004e:{port}/"),
+    ] {
+        let answer = redirect_to(&to);
+        let target = Target::on("127.0.0.77:0", move |mut socket| {
+            let answer = answer.clone();
+            async move { crate::target::reply(&mut socket, answer.as_bytes()).await }
+        })
+        .await;
+        let seen = run(&check(get(target.url("/")), PATIENT_MS), &context_of_other_loopback()).await;
         assert_eq!(failure(&seen).0, FailureKind::Denied, "{to}");
         assert_eq!(seen.outcome.state(), State::Unknown);
         assert_eq!(seen.detail.hops[1].phases.connect, None);
     }
+    assert_eq!(denied.visits(), 0);
 }
 
 #[tokio::test]
@@ -82,9 +94,8 @@ async fn credentials_in_a_redirect_are_not_sent() {
     let end = Target::echoing().await;
     let target = Target::answering(redirect_to(&format!("http://user:secret@{}/x", end.address))).await;
     for text in ["uthorization", "secret"] {
-        let CheckKind::Http { url, .. } = get(target.url("/")) else { panic!("is http") };
-        let kind =
-            CheckKind::Http { url, status: vec![], contains: Some(text.into()), ca_file: None, cert_days_min: None };
+        let url = target.url("/");
+        let kind = CheckKind::Http(Http { url, contains: Some(text.into()), ..Http::default() });
         let seen = probe(kind, PATIENT_MS).await;
         assert_eq!(failure(&seen).0, FailureKind::Content, "{text} was sent: {seen:?}");
         assert_eq!(seen.detail.hops[1].target, end.url("/x"));
@@ -97,13 +108,11 @@ async fn a_redirect_from_https_to_http_is_refused_and_the_other_way_is_followed(
     let plain = Target::answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
     let secure = Target::answering_over_tls(pki.leaf(good()).acceptor(), redirect_to(&plain.url("/"))).await;
     let first = Target::answering(redirect_to(&format!("https://{}/", secure.address))).await;
-    let kind = CheckKind::Http {
+    let kind = CheckKind::Http(Http {
         url: first.url("/"),
-        status: vec![],
-        contains: None,
-        ca_file: Some(pki.ca_file()),
-        cert_days_min: None,
-    };
+        tls: TlsOptions { ca_file: Some(pki.ca_file()), ..TlsOptions::default() },
+        ..Http::default()
+    });
     let seen = probe(kind, PATIENT_MS).await;
     assert_eq!(seen.outcome, Outcome::Failed { kind: FailureKind::Redirect, code: 301 });
     assert_eq!((seen.detail.hops.len(), plain.visits()), (2, 0));

@@ -1,14 +1,14 @@
 //! Connecting: what every kind has in common.
 
 use peil_agent::probe::{Phase, problems, run};
-use peil_proto::plan::CheckKind;
+use peil_proto::plan::{CheckKind, Tcp, Tls, TlsOptions};
 use peil_proto::sample::{FailureKind, Outcome, Phases, State};
 
 use crate::target::{Target, closed_port};
-use crate::{PATIENT_MS, check, context, failure, get, probe};
+use crate::{PATIENT_MS, check, context, context_of_other_loopback, failure, get, probe};
 
 fn tcp(address: impl ToString) -> CheckKind {
-    CheckKind::Tcp { address: address.to_string() }
+    CheckKind::Tcp(Tcp { address: address.to_string(), ..Tcp::default() })
 }
 
 #[tokio::test]
@@ -68,24 +68,29 @@ async fn a_name_that_does_not_exist_fails_in_resolve_and_nothing_is_dialled() {
     assert_eq!(seen.detail.hops[0].peer, None);
 }
 
-/// A link-local address nobody uses, on the discard port: should the policy ever break, this test must fail
-/// without having asked a metadata service for anything. Those addresses stand in the table in `probe.rs`.
+/// The policy of these tests allows one loopback address and the target is another, which listens: should the policy
+/// ever break, this test fails, and still nothing has left the host. Link-local and metadata addresses stand in the
+/// table in `probe/addresses.rs`, where nothing is dialled.
 #[tokio::test]
 async fn a_denied_address_is_never_dialled_whatever_kind_asks_and_however_it_is_written() {
+    let target = Target::silent().await;
+    let port = target.address.port();
     for kind in [
-        tcp("169.254.213.7:9"),
-        tcp("[::ffff:169.254.213.7]:9"),
-        tcp("0xa9fed507:9"),
-        CheckKind::Tls { address: "169.254.213.7:9".into(), server_name: None, ca_file: None, cert_days_min: None },
-        get("http://169.254.213.7:9/"),
-        get("https://[fe80::1]:9/"),
-        get("http://2852050183:9/"),
+        tcp(format!("127.0.0.1:{port}")),
+        tcp(format!("[::ffff:127.0.0.1]:{port}")),
+        tcp(format!("0x7f000001:{port}")),
+        tcp(format!("localhost:{port}")),
+        CheckKind::Tls(Tls { address: format!("127.0.0.1:{port}"), ..Tls::default() }),
+        get(format!("http://127.0.0.1:{port}/")),
+        get(format!("https://[::ffff:7f00:1]:{port}/")),
+        get(format!("http://2130706433:{port}/")),
     ] {
-        let seen = probe(kind.clone(), PATIENT_MS).await;
+        let seen = run(&check(kind.clone(), PATIENT_MS), &context_of_other_loopback()).await;
         assert_eq!(failure(&seen).0, FailureKind::Denied, "{kind:?}: {seen:?}");
         assert_eq!(seen.outcome.state(), State::Unknown);
         assert_eq!(seen.phases.connect, None, "no packet was sent: {kind:?}");
     }
+    assert_eq!(target.visits(), 0);
 }
 
 #[tokio::test]
@@ -98,8 +103,16 @@ async fn what_cannot_be_carried_out_is_unknown_and_named_before_it_runs() {
         get("http://user:secret@127.0.0.1/"),
         get("http://127.0.0.1:99999/"),
         get(format!("https://127..0.1:{}/", target.address.port())),
-        CheckKind::Tls { address: address.clone(), server_name: None, ca_file: missing, cert_days_min: None },
-        CheckKind::Tls { address, server_name: Some("not a name".into()), ca_file: None, cert_days_min: None },
+        CheckKind::Tls(Tls {
+            address: address.clone(),
+            tls: TlsOptions { ca_file: missing, ..TlsOptions::default() },
+            ..Tls::default()
+        }),
+        CheckKind::Tls(Tls {
+            address,
+            tls: TlsOptions { server_name: Some("not a name".into()), ..TlsOptions::default() },
+            ..Tls::default()
+        }),
     ] {
         let def = check(kind, PATIENT_MS);
         let found = problems(&def, &context());

@@ -3,6 +3,7 @@
 use peil_proto::ids::AgentId;
 
 use super::*;
+use crate::snapshot::{BurnTierView, ForecastView, VerifiedView};
 use crate::store::alerts::AlertId;
 
 const NOW: UtcTime = UtcTime(1_776_247_200_000);
@@ -27,6 +28,7 @@ fn service(state: State, in_window: bool) -> ServiceView {
         budget_left_ms: Millis::ZERO,
         counted_down_ms: Millis::ZERO,
         unknown_ms: Millis::ZERO,
+        forecast: ForecastView::default(),
         figure: serde_json::Value::Null,
         outages: Vec::new(),
         checks: Vec::new(),
@@ -45,6 +47,7 @@ fn host(connected: bool, last_contact: Option<UtcTime>) -> HostView {
         last_contact,
         records: 0,
         records_lost: 0,
+        losses: vec![],
         backlog: 0,
         plan_refused: Vec::new(),
         rss_bytes: 0,
@@ -54,7 +57,7 @@ fn host(connected: bool, last_contact: Option<UtcTime>) -> HostView {
 }
 
 fn snapshot(services: Vec<ServiceView>, hosts: Vec<HostView>) -> Snapshot {
-    Snapshot { at: NOW, services, hosts, alerts: Vec::new() }
+    Snapshot { at: NOW, services, hosts, alerts: Vec::new(), ..Snapshot::default() }
 }
 
 fn open(key: &str) -> AlertRow {
@@ -131,4 +134,54 @@ fn a_silence_is_over_when_the_agent_was_heard() {
 fn an_error_names_the_receiver_without_the_secret_in_its_path() {
     assert_eq!(place("https://hooks.example.org:8443/T0/B1/secret?key=1"), "https://hooks.example.org:8443");
     assert_eq!(place("not a url"), "the receiver");
+}
+
+/// Burning at these tiers, with the budget gone in a day, after `days` of service time.
+fn burning(fires: [bool; 3], days: i64) -> ServiceView {
+    let tier =
+        |fires| BurnTierView { window_ms: Millis::HOUR, lost_ms: Millis::MINUTE, threshold: "6.0".into(), fires };
+    let forecast = ForecastView {
+        exhausted: "ahead".into(),
+        exhausted_at: Some(NOW.plus(Millis::DAY)),
+        elapsed_ms: Millis(days * Millis::DAY.0),
+        tiers: fires.map(tier).into(),
+        ..ForecastView::default()
+    };
+    ServiceView { forecast, ..service(State::Up, true) }
+}
+
+fn kinds(service: ServiceView) -> Vec<AlertKind> {
+    wanted(&snapshot(vec![service], Vec::new())).into_iter().map(|wanted| wanted.kind).collect()
+}
+
+#[test]
+fn a_fast_burn_wakes_and_a_slow_one_is_a_forecast() {
+    assert_eq!(kinds(burning([true, false, false], 0)), [AlertKind::BudgetBurn]);
+    assert_eq!(kinds(burning([false, true, true], 0)), [AlertKind::BudgetBurn], "one alert, whatever tier");
+    assert_eq!(kinds(burning([false, false, true], 0)), []);
+    assert_eq!(kinds(burning([false, false, true], 1)), [AlertKind::SlaForecast]);
+}
+
+#[test]
+fn after_a_certain_breach_nobody_is_told_that_one_may_come() {
+    let over = ServiceView { breach_certain: true, ..burning([false; 3], 9) };
+    assert_eq!(kinds(over), [AlertKind::SlaBreach]);
+}
+
+#[test]
+fn a_store_that_differs_is_one_alert_until_a_comparison_finds_nothing() {
+    let found = |differences| {
+        let first = "check 1: 2 up are stored, the blocks have 3 up".to_owned();
+        Some(VerifiedView { at: NOW, days: 50, differences, first })
+    };
+    let with = |verified| Snapshot { verified, ..snapshot(vec![], vec![]) };
+    let wanted = wanted(&with(found(3)));
+    assert_eq!(wanted.len(), 1);
+    assert_eq!((wanted[0].key.as_str(), wanted[0].kind), ("store_differs", AlertKind::StoreDiffers));
+    assert!(wanted[0].summary.contains("3 stored values") && wanted[0].summary.contains("the blocks have 3 up"));
+    assert!(super::wanted(&with(found(0))).is_empty());
+    let open = open("store_differs");
+    assert!(!is_over(&open, &with(None)), "after a restart nothing was compared yet");
+    assert!(!is_over(&open, &with(found(3))));
+    assert!(is_over(&open, &with(found(0))));
 }

@@ -7,110 +7,129 @@ use peil_proto::ids::CheckNo;
 use peil_proto::plan::{CHECKS_MAX, CheckDef, CheckKind};
 use peil_proto::settings::{Fields, Mistakes, Node, Value};
 
-use super::{Channel, ChannelKind, Check, SERVICES_MAX, Service};
+use super::{Channel, ChannelKind, Check, Clauses, SERVICES_MAX, Service, kinds_by_default};
+use crate::alert::AlertKind;
 use crate::contract::expr::Expr;
 use crate::contract::terms::Terms;
 
-/// Takes the required `name` of a table and refuses a second one like it.
-fn read_name(fields: &mut Fields<'_>, taken: &mut BTreeSet<String>) -> Option<String> {
+/// Takes the required `name` of a table.
+fn read_name(fields: &mut Fields<'_>) -> Option<String> {
     let name = fields.need_str("name")?;
     if name.is_empty() || name.len() > 128 || name.chars().any(char::is_control) {
         fields.refuse("has a name that is empty, over 128 characters or has control characters");
         return None;
     }
-    if !taken.insert(name.clone()) {
-        fields.refuse(format_args!("has the name {name:?}, which stands twice"));
-    }
     Some(name)
 }
 
-pub(super) fn read_contracts(tables: Vec<Fields<'_>>) -> BTreeMap<String, (Terms, String, String)> {
+/// Refuses a second table of one name.
+fn refuse_twice(fields: &Fields<'_>, name: Option<&String>, taken: &mut BTreeSet<String>) {
+    if let Some(name) = name
+        && !taken.insert(name.clone())
+    {
+        fields.refuse(format_args!("has the name {name:?}, which stands twice"));
+    }
+}
+
+pub(super) fn read_contracts(tables: Vec<Fields<'_>>) -> BTreeMap<String, Clauses> {
     let mut taken = BTreeSet::new();
     let mut contracts = BTreeMap::new();
     for mut fields in tables {
-        let name = read_name(&mut fields, &mut taken);
-        let as_written = |fields: &Fields<'_>, key: &str, default: &str| match fields.peek(key) {
-            Some(Value::Str(text)) => text.clone(),
-            _ => default.to_owned(),
-        };
-        let target = as_written(&fields, "target", "99.5");
-        let timezone = as_written(&fields, "timezone", "Europe/Amsterdam");
-        let terms = Terms::read(&mut fields);
+        let read = read_contract(&mut fields);
+        refuse_twice(&fields, read.as_ref().map(|(name, _)| name), &mut taken);
         fields.finish();
-        if let Some(name) = name {
-            contracts.insert(name, (terms, target, timezone));
-        }
+        contracts.extend(read);
     }
     contracts
 }
 
+/// Takes name and clauses of a contract.
+pub(crate) fn read_contract(fields: &mut Fields<'_>) -> Option<(String, Clauses)> {
+    let name = read_name(fields);
+    let as_written = |fields: &Fields<'_>, key: &str, default: &str| match fields.peek(key) {
+        Some(Value::Str(text)) => text.clone(),
+        _ => default.to_owned(),
+    };
+    let target = as_written(fields, "target", "99.5");
+    let timezone = as_written(fields, "timezone", "Europe/Amsterdam");
+    let terms = Terms::read(fields);
+    Some((name?, Clauses { terms, target, timezone }))
+}
+
 pub(super) fn read_services(
     tables: Vec<Fields<'_>>,
-    contracts: &BTreeMap<String, (Terms, String, String)>,
+    contracts: &BTreeMap<String, Clauses>,
     checks: &BTreeMap<String, Check>,
 ) -> BTreeMap<String, Service> {
     let mut taken = BTreeSet::new();
     let mut services = BTreeMap::new();
     for mut fields in tables {
-        let mistakes = fields.mistakes();
-        let name = read_name(&mut fields, &mut taken);
-        let contract = fields.need("contract").and_then(|node| known_contract(&node, mistakes, contracts));
-        let expression = fields.need("expression");
-        let expression = expression.and_then(|node| Expr::read(node, mistakes, &|check| checks.contains_key(check)));
+        let contract = fields.peek("contract").cloned();
+        if let Some(Value::Str(contract)) = contract
+            && !contracts.contains_key(&contract)
+        {
+            let known: Vec<_> = contracts.keys().map(String::as_str).collect();
+            let known = known.join(", ");
+            fields.refuse(format_args!("is under the contract {contract:?}; the contracts are: {known}"));
+        }
+        let read = read_service(&mut fields, &|check| checks.contains_key(check));
+        refuse_twice(&fields, read.as_ref().map(|(name, _, _)| name), &mut taken);
         if services.len() == SERVICES_MAX {
             fields.refuse(format_args!("is one more than the {SERVICES_MAX} services a collector judges"));
         }
         fields.finish();
-        if let (Some(name), Some((terms, target, timezone)), Some(expression)) = (name, contract, expression) {
-            services.insert(name, Service { expression, terms, target, timezone });
+        if let Some((name, contract, expression)) = read
+            && let Some(Clauses { terms, target, timezone }) = contracts.get(&contract).cloned()
+        {
+            services.insert(name, Service { contract, expression, terms, target, timezone });
         }
     }
     services
 }
 
-fn known_contract(
-    node: &Node,
-    mistakes: &Mistakes,
-    contracts: &BTreeMap<String, (Terms, String, String)>,
-) -> Option<(Terms, String, String)> {
-    let name = node.as_str(mistakes)?;
-    let found = contracts.get(name).cloned();
-    if found.is_none() {
-        let known: Vec<_> = contracts.keys().map(String::as_str).collect();
-        node.refuse(mistakes, format_args!("is {name:?}; the contracts are: {}", known.join(", ")));
-    }
-    found
+/// Takes name, contract and expression of a service; `known` says which checks there are.
+pub(crate) fn read_service(fields: &mut Fields<'_>, known: &dyn Fn(&str) -> bool) -> Option<(String, String, Expr)> {
+    let mistakes = fields.mistakes();
+    let name = read_name(fields);
+    let contract = fields.need_str("contract");
+    let expression = fields.need("expression").and_then(|node| Expr::read(node, mistakes, known));
+    Some((name?, contract?, expression?))
 }
 
 pub(super) fn read_checks(tables: Vec<Fields<'_>>) -> BTreeMap<String, Check> {
     let mut taken = BTreeSet::new();
     let mut checks = BTreeMap::new();
     for mut fields in tables {
-        let name = read_name(&mut fields, &mut taken);
-        let interval_ms = read_ms(&mut fields, "interval_s", 1..=86_400, 60);
-        let timeout_ms = match fields.peek("timeout_s") {
-            Some(_) => read_ms(&mut fields, "timeout_s", 1..=600, 10),
-            None => default_timeout_ms(interval_ms),
-        };
-        let quorum = usize::try_from(fields.int_or("quorum", 1..=100, 1)).unwrap_or(1);
-        let agents = match fields.peek("agents") {
-            Some(_) => fields.strings("agents"),
-            None => vec!["*".to_owned()],
-        };
-        let kind = read_kind(&mut fields);
-        if let (Some(name), Some(kind)) = (name, kind) {
-            let def = CheckDef { no: CheckNo(0), name: name.clone(), interval_ms, timeout_ms, kind };
-            for problem in def.problems() {
-                fields.refuse(format_args!("is not a check: {problem}"));
-            }
-            if checks.len() == CHECKS_MAX {
-                fields.refuse(format_args!("is one more than the {CHECKS_MAX} checks an agent runs"));
-            }
-            checks.insert(name, Check { def, agents, quorum });
+        let read = read_check(&mut fields);
+        refuse_twice(&fields, read.as_ref().map(|check| &check.def.name), &mut taken);
+        if checks.len() == CHECKS_MAX {
+            fields.refuse(format_args!("is one more than the {CHECKS_MAX} checks an agent runs"));
         }
         fields.finish();
+        checks.extend(read.map(|check| (check.def.name.clone(), check)));
     }
     checks
+}
+
+/// Takes everything of a check.
+pub(crate) fn read_check(fields: &mut Fields<'_>) -> Option<Check> {
+    let name = read_name(fields);
+    let interval_ms = read_ms(fields, "interval_s", 1..=86_400, 60);
+    let timeout_ms = match fields.peek("timeout_s") {
+        Some(_) => read_ms(fields, "timeout_s", 1..=600, 10),
+        None => default_timeout_ms(interval_ms),
+    };
+    let quorum = usize::try_from(fields.int_or("quorum", 1..=100, 1)).unwrap_or(1);
+    let agents = match fields.peek("agents") {
+        Some(_) => fields.strings("agents"),
+        None => vec!["*".to_owned()],
+    };
+    let kind = CheckKind::read(fields);
+    let def = CheckDef { no: CheckNo(0), name: name?, interval_ms, timeout_ms, kind: kind? };
+    for problem in def.problems() {
+        fields.refuse(format_args!("is not a check: {problem}"));
+    }
+    Some(Check { def, agents, quorum })
 }
 
 /// Ten seconds; half the interval where that would not fit, so that a short rhythm needs no second key.
@@ -123,61 +142,13 @@ fn read_ms(fields: &mut Fields<'_>, key: &str, range: std::ops::RangeInclusive<i
     u32::try_from(fields.int_or(key, range, default) * 1_000).unwrap_or(u32::MAX)
 }
 
-fn read_kind(fields: &mut Fields<'_>) -> Option<CheckKind> {
-    #[derive(Clone)]
-    enum Kind {
-        Http,
-        Tcp,
-        Tls,
-    }
-    let mistakes = fields.mistakes();
-    let kind =
-        fields.need("kind")?.as_word(mistakes, &[("http", Kind::Http), ("tcp", Kind::Tcp), ("tls", Kind::Tls)])?;
-    Some(match kind {
-        Kind::Http => CheckKind::Http {
-            url: fields.need_str("url")?,
-            status: read_statuses(fields),
-            contains: fields.str("contains"),
-            ca_file: fields.str("ca_file"),
-            cert_days_min: read_days(fields),
-        },
-        Kind::Tcp => CheckKind::Tcp { address: fields.need_str("address")? },
-        Kind::Tls => CheckKind::Tls {
-            address: fields.need_str("address")?,
-            server_name: fields.str("server_name"),
-            ca_file: fields.str("ca_file"),
-            cert_days_min: read_days(fields),
-        },
-    })
-}
-
-fn read_days(fields: &mut Fields<'_>) -> Option<u16> {
-    let mistakes = fields.mistakes();
-    fields.take_some("cert_days_min")?.as_int(mistakes, 0..=3_650).and_then(|days| u16::try_from(days).ok())
-}
-
-/// `"200-299,401"` into ranges.
-fn read_statuses(fields: &mut Fields<'_>) -> Vec<(u16, u16)> {
-    let mistakes = fields.mistakes();
-    let Some(node) = fields.take_some("status") else { return Vec::new() };
-    let Some(text) = node.as_str(mistakes) else { return Vec::new() };
-    let range = |part: &str| {
-        let (from, to) = part.split_once('-').unwrap_or((part, part));
-        Some((from.trim().parse().ok()?, to.trim().parse().ok()?))
-    };
-    let ranges: Option<Vec<_>> = text.split(',').map(range).collect();
-    if ranges.is_none() {
-        node.refuse(mistakes, format_args!("is {text:?}; it must be status codes such as \"200-299,401\""));
-    }
-    ranges.unwrap_or_default()
-}
-
 pub(super) fn read_channels(tables: Vec<Fields<'_>>) -> Vec<Channel> {
     let mut taken = BTreeSet::new();
     let mut channels = Vec::new();
     for mut fields in tables {
         let mistakes = fields.mistakes();
-        let name = read_name(&mut fields, &mut taken);
+        let name = read_name(&mut fields);
+        refuse_twice(&fields, name.as_ref(), &mut taken);
         let kinds = [("webhook", ChannelKind::Webhook), ("alertmanager", ChannelKind::Alertmanager)];
         let kind = fields.need("kind").and_then(|node| node.as_word(mistakes, &kinds));
         let url = fields.need("url").and_then(|node| {
@@ -190,10 +161,21 @@ pub(super) fn read_channels(tables: Vec<Fields<'_>>) -> Vec<Channel> {
         });
         let ca_file = fields.str("ca_file").map(PathBuf::from);
         let token_file = fields.str("token_file").map(PathBuf::from);
+        let kinds = fields.take_some("kinds").map(|node| read_alert_kinds(node, mistakes));
+        let kinds = kinds.unwrap_or_else(kinds_by_default);
         fields.finish();
         if let (Some(name), Some(kind), Some(url)) = (name, kind, url) {
-            channels.push(Channel { name, kind, url, ca_file, token_file });
+            channels.push(Channel { name, kind, url, ca_file, token_file, kinds });
         }
     }
     channels
+}
+
+fn read_alert_kinds(node: Node, mistakes: &Mistakes) -> BTreeSet<AlertKind> {
+    let place = Node { value: Value::Null, ..node.clone() };
+    let items = node.into_list(mistakes);
+    if items.is_empty() {
+        place.refuse(mistakes, "is empty: such a channel would never be told anything; leave it out or name kinds");
+    }
+    items.iter().filter_map(|item| item.as_word(mistakes, &AlertKind::WORDS)).collect()
 }

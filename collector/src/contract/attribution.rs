@@ -11,11 +11,10 @@ use std::fmt;
 use peil_proto::sample::State;
 use peil_proto::units::Millis;
 
-use super::exclusion::{Exclusion, ExclusionKind, Weighed};
+use super::exclusion::{Exclusion, Weighed};
 use super::figure::{Buckets, Figure};
 use super::outage::Stretch;
 use super::span::{Span, Spans};
-use super::terms::CountsAs;
 
 /// Where an instant of the month counts. Prints as the word of the format, `excluded:CHG-7`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,7 +95,6 @@ pub(super) struct Judged<'a> {
     pub(super) credited: &'a Spans,
     pub(super) weighed: &'a Weighed,
     pub(super) exclusions: &'a [Exclusion],
-    pub(super) counts_as: CountsAs,
     /// The service through the month, and the names its stretches speak of.
     pub(super) stretches: &'a [Stretch],
     pub(super) names: &'a [&'a str],
@@ -114,9 +112,9 @@ pub(super) fn attribute(judged: &Judged<'_>, figure: &Figure) -> Vec<Interval> {
     put(&buckets.holiday, &Bucket::Holiday, &Cause::Plain);
     put(judged.credited, &Bucket::Up, &Cause::FullMonth);
     for (exclusion, share) in judged.exclusions.iter().zip(&judged.weighed.shares) {
-        let as_up = exclusion.kind == ExclusionKind::Maintenance && judged.counts_as == CountsAs::Up;
-        let bucket = if as_up { Bucket::Up } else { Bucket::Excluded(exclusion.id.clone()) };
-        put(share, &bucket, &Cause::Exclusion(exclusion.id.clone()));
+        let cause = Cause::Exclusion(exclusion.id.clone());
+        put(&share.intersect(&judged.weighed.excluded), &Bucket::Excluded(exclusion.id.clone()), &cause);
+        put(&share.intersect(&judged.weighed.as_up), &Bucket::Up, &cause);
     }
     for stretch in judged.stretches {
         let (bucket, cause) = of_stretch(stretch, judged.names);

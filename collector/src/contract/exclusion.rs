@@ -146,6 +146,7 @@ pub fn read_time(node: &Node, fields: &Fields<'_>) -> Option<UtcTime> {
 }
 
 /// The exclusions of a month after all clauses.
+#[derive(Clone)]
 pub(super) struct Weighed {
     /// Out of numerator and denominator.
     pub(super) excluded: Spans,
@@ -158,48 +159,81 @@ pub(super) struct Weighed {
     pub(super) shares: Vec<Spans>,
 }
 
-/// Judges `exclusions` against `agreed`, the covered window time of the whole month. The rows count what
-/// lies inside `counted`; the refusals are those of the whole month.
-pub(super) fn weigh(exclusions: &[Exclusion], clause: &Maintenance, agreed: &Spans, counted: Span) -> Weighed {
+/// Judges `exclusions` against `agreed`, the covered window time of the whole month, each stretch of it by the
+/// clause in force there (`clauses`, in order and together the month). The cap of a stretch is spent by all
+/// maintenance of the month before it. The rows count what lies inside `counted`; the refusals are those of the
+/// whole month, the first one where clauses differ.
+pub(super) fn weigh(
+    exclusions: &[Exclusion],
+    clauses: &[(Span, &Maintenance)],
+    agreed: &Spans,
+    counted: Span,
+) -> Weighed {
     let is_maintenance = |exclusion: &Exclusion| exclusion.kind == ExclusionKind::Maintenance;
-    let valid = |maintenance: bool| -> Spans {
-        let of_kind = exclusions.iter().filter(|exclusion| is_maintenance(exclusion) == maintenance);
-        let spans: Spans = of_kind.filter(|e| e.refusal(clause).is_none()).map(|e| e.span).collect();
-        spans.intersect(agreed)
-    };
-    let (others, all_maintenance) = (valid(false), valid(true));
-    let maintenance = match clause.monthly_cap {
-        Some(cap) => all_maintenance.first(cap),
-        None => all_maintenance.clone(),
-    };
+    let others = exclusions.iter().filter(|e| !is_maintenance(e) && e.approved_by.is_some()).map(|e| e.span);
+    let others = others.collect::<Spans>().intersect(agreed);
+    let (mut excluded, mut as_up, mut maintenance) = (others.clone(), Spans::default(), Spans::default());
+    for (stretch, clause) in clauses {
+        let valid = exclusions.iter().filter(|e| is_maintenance(e) && e.refusal(clause).is_none()).map(|e| e.span);
+        let valid = valid.collect::<Spans>().intersect(&agreed.within(*stretch));
+        let kept = match clause.monthly_cap {
+            Some(cap) => valid.first(cap.saturating_sub(maintenance.total())),
+            None => valid,
+        };
+        match clause.counts_as {
+            CountsAs::Excluded => excluded = excluded.union(&kept),
+            CountsAs::Up => as_up = as_up.union(&kept.without(&others)),
+        }
+        maintenance = maintenance.union(&kept);
+    }
 
     let mut order: Vec<usize> = (0..exclusions.len()).collect();
     order.sort_by_key(|i| (is_maintenance(&exclusions[*i]), exclusions[*i].span.from, *i));
-    let mut rows: Vec<_> = exclusions
-        .iter()
-        .map(|e| ExclusionRow { id: e.id.clone(), counted_ms: Millis::ZERO, refused: e.refusal(clause) })
-        .collect();
+    let mut rows: Vec<_> =
+        exclusions.iter().map(|e| ExclusionRow { id: e.id.clone(), counted_ms: Millis::ZERO, refused: None }).collect();
     let mut shares = vec![Spans::default(); exclusions.len()];
     let mut taken = Spans::default();
     for i in order {
-        if rows[i].refused.is_some() {
-            continue;
-        }
-        let inside = agreed.intersect(&exclusions[i].span.into());
-        let part = if is_maintenance(&exclusions[i]) { inside.intersect(&maintenance) } else { inside.clone() };
-        rows[i].refused = if inside.is_empty() {
-            Some(Refusal::OutsideWindow)
-        } else if part != inside {
-            Some(Refusal::OverCap)
-        } else {
-            None
-        };
+        let (part, refused) = standing(&exclusions[i], clauses, agreed, &maintenance);
         shares[i] = part.without(&taken);
+        rows[i].refused = refused;
         rows[i].counted_ms = shares[i].total_within(counted);
         taken = taken.union(&part);
     }
-    match clause.counts_as {
-        CountsAs::Excluded => Weighed { excluded: others.union(&maintenance), as_up: Spans::default(), rows, shares },
-        CountsAs::Up => Weighed { as_up: maintenance.without(&others), excluded: others, rows, shares },
+    Weighed { excluded, as_up, rows, shares }
+}
+
+/// The part of `exclusion` that counts, and why the rest does not. `maintenance` is all that is kept of its kind.
+fn standing(
+    exclusion: &Exclusion,
+    clauses: &[(Span, &Maintenance)],
+    agreed: &Spans,
+    maintenance: &Spans,
+) -> (Spans, Option<Refusal>) {
+    let inside = agreed.within(exclusion.span);
+    if inside.is_empty() {
+        let in_force = clauses.iter().find(|(stretch, _)| exclusion.span.from < stretch.to).or(clauses.last());
+        let refusal = in_force.and_then(|(_, clause)| exclusion.refusal(clause));
+        return (inside, refusal.or(Some(Refusal::OutsideWindow)));
     }
+    let (mut part, mut refused) = (Spans::default(), None);
+    for (stretch, clause) in clauses {
+        let here = inside.within(*stretch);
+        if here.is_empty() {
+            continue;
+        }
+        if let Some(refusal) = exclusion.refusal(clause) {
+            refused = refused.or(Some(refusal));
+            continue;
+        }
+        let kept = match exclusion.kind {
+            ExclusionKind::Maintenance => here.intersect(maintenance),
+            ExclusionKind::ForceMajeure | ExclusionKind::Customer | ExclusionKind::Dependency => here.clone(),
+        };
+        if kept != here {
+            refused = refused.or(Some(Refusal::OverCap));
+        }
+        part = part.union(&kept);
+    }
+    (part, refused)
 }

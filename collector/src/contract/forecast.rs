@@ -16,6 +16,9 @@
 //!   no exclusion ahead, since exclusions only take agreed time away. Certain on what is known now: late
 //!   evidence or an exclusion approved afterwards corrects the loss itself.
 //!
+//! Where the target changed within the month, budgets are those of each stretch together, and rates are relative
+//! to the target in force at the moment of looking.
+//!
 //! Exact until printed. Deliberately absent: alerts (they read [`BurnTier::fires`]), and any smoothing.
 
 use peil_proto::time::UtcTime;
@@ -97,6 +100,7 @@ pub struct Forecast {
 /// What a forecast is made of.
 #[derive(Debug)]
 pub(super) struct Course {
+    /// The one in force at the moment of looking: rates are relative to it.
     pub(super) target: Percent,
     /// Service time until now, and the part of it that is loss.
     pub(super) elapsed: Spans,
@@ -105,13 +109,15 @@ pub(super) struct Course {
     pub(super) ahead: Spans,
     /// The denominator of the month, with the exclusions known now.
     pub(super) month_agreed_ms: Millis,
-    /// The largest it can still become.
-    pub(super) most_agreed_ms: Millis,
+    /// Loss allowed over the month, with the exclusions known now.
+    pub(super) budget_ms: Millis,
+    /// The largest that can still become.
+    pub(super) most_budget_ms: Millis,
 }
 
 impl Course {
     pub(super) fn forecast(&self) -> Forecast {
-        let budget_ms = self.target.budget_of(self.month_agreed_ms);
+        let budget_ms = self.budget_ms;
         let spent_ms = self.lost.total();
         let (elapsed_ms, ahead_ms) = (self.elapsed.total(), self.ahead.total());
         let whole = |ms: Millis| i128::from(ms.0);
@@ -130,7 +136,7 @@ impl Course {
             exhausted: self.exhaustion(budget_ms, spent_ms, elapsed_ms),
             projected: Ratio::new(kept, agreed * whole(elapsed_ms)),
             best: Ratio::new(agreed - whole(spent_ms), agreed),
-            breach_certain: spent_ms > self.target.budget_of(self.most_agreed_ms),
+            breach_certain: spent_ms > self.most_budget_ms,
         }
     }
 
@@ -202,7 +208,8 @@ mod tests {
             let lost = elapsed.intersect(&broken);
             let month_agreed_ms = service.total();
             let target = Percent::parse(&target.to_string()).expect("a percentage");
-            Course { target, elapsed, lost, ahead, month_agreed_ms, most_agreed_ms: month_agreed_ms }
+            let budget_ms = target.budget_of(month_agreed_ms);
+            Course { target, elapsed, lost, ahead, month_agreed_ms, budget_ms, most_budget_ms: budget_ms }
         })
     }
 
@@ -249,7 +256,8 @@ mod tests {
                 lost: Span::new(UtcTime(100), UtcTime(100 + lost)).into(),
                 ahead: Span::new(UtcTime(500), UtcTime(800)).into(),
                 month_agreed_ms: Millis(600),
-                most_agreed_ms: Millis(600),
+                budget_ms: Millis(6),
+                most_budget_ms: Millis(6),
             };
             course.forecast().exhausted
         };
@@ -266,13 +274,16 @@ mod tests {
         // Ten hours of service, an outage of `length` minutes that ended `ago` minutes ago.
         let fires = |target: &str, length: i64, ago: i64| {
             let lost = Spans::from(Span::new(minute(600 - ago - length), minute(600 - ago)));
+            let target = Percent::parse(target).expect("a percentage");
+            let agreed = Millis(14_400 * Millis::MINUTE.0);
             let course = Course {
-                target: Percent::parse(target).expect("a percentage"),
+                target,
                 elapsed: Span::new(minute(0), minute(600)).into(),
                 lost,
                 ahead: Spans::default(),
-                month_agreed_ms: Millis(14_400 * Millis::MINUTE.0),
-                most_agreed_ms: Millis(14_400 * Millis::MINUTE.0),
+                month_agreed_ms: agreed,
+                budget_ms: target.budget_of(agreed),
+                most_budget_ms: target.budget_of(agreed),
             };
             course.forecast().tiers.map(|tier| tier.fires)
         };

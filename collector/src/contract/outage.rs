@@ -41,25 +41,36 @@ pub(super) struct Judged {
     pub(super) outages: Vec<Outage>,
 }
 
-/// Follows the service through `within`; `checks` are the timelines of `names`.
-pub(super) fn follow(judge: &Judge, checks: &[Timeline], names: &[&str], within: Span) -> Judged {
+/// A stretch of time in which the service is the same expression over the same checks.
+pub(super) struct Scene<'a> {
+    pub(super) span: Span,
+    pub(super) judge: &'a Judge,
+    /// By place in the names of all scenes.
+    pub(super) checks: &'a [Timeline],
+}
+
+/// Follows the service through `within`, which the `scenes` make up in order; their checks are the timelines of
+/// `names`. An outage does not end because the agreement changes.
+pub(super) fn follow(scenes: &[Scene<'_>], names: &[&str], within: Span) -> Judged {
     let mut timeline = Timeline::starting(within.from, Reading::UNKNOWN);
     let mut counted = Lane { open: None, of: |reading| reading.counted };
     let mut seen = Lane { open: None, of: |reading| reading.seen };
     let (mut outages, mut confirmed_inside) = (Vec::new(), false);
-    sweep(checks, within, |at, readings| {
-        let reading = judge.read(readings);
-        timeline.put(at, reading);
-        if let Some(closed) = counted.step(at, reading, judge, readings) {
-            outages.push(closed.into_outage(at, Standing::Confirmed, names));
-        }
-        if let Some(closed) = seen.step(at, reading, judge, readings)
-            && !std::mem::take(&mut confirmed_inside)
-        {
-            outages.push(closed.into_outage(at, Standing::Transient, names));
-        }
-        confirmed_inside |= counted.open.is_some();
-    });
+    for Scene { span, judge, checks } in scenes {
+        sweep(checks, span.clip(within), |at, readings| {
+            let reading = judge.read(readings);
+            timeline.put(at, reading);
+            if let Some(closed) = counted.step(at, reading, judge, readings) {
+                outages.push(closed.into_outage(at, Standing::Confirmed, names));
+            }
+            if let Some(closed) = seen.step(at, reading, judge, readings)
+                && !std::mem::take(&mut confirmed_inside)
+            {
+                outages.push(closed.into_outage(at, Standing::Transient, names));
+            }
+            confirmed_inside |= counted.open.is_some();
+        });
+    }
     if let Some(open) = counted.open {
         outages.push(open.into_outage(within.to, Standing::Confirmed, names));
     }
@@ -78,34 +89,36 @@ pub(super) struct Stretch {
     pub(super) because: BTreeSet<usize>,
 }
 
-/// The whole of `within` as stretches, in order, without hole or overlap.
-pub(super) fn stretches(judge: &Judge, checks: &[Timeline], within: Span) -> Vec<Stretch> {
+/// The whole of `within`, which the `scenes` make up, as stretches, in order, without hole or overlap.
+pub(super) fn stretches(scenes: &[Scene<'_>], within: Span) -> Vec<Stretch> {
     let mut stretches: Vec<Stretch> = Vec::new();
-    sweep(checks, within, |at, readings| {
-        let reading = judge.read(readings);
-        let mut because = BTreeSet::new();
-        match reading {
-            Reading { counted: State::Up, seen: State::Up } => {}
-            Reading { counted: State::Up, seen } => judge.blame(readings, |r| r.seen, seen, &mut because),
-            Reading { counted, .. } => judge.blame(readings, |r| r.counted, counted, &mut because),
-        }
-        match stretches.last_mut() {
-            Some(last) if last.reading == reading && last.because == because => last.span.to = within.to,
-            last => {
-                if let Some(last) = last {
-                    last.span.to = at;
-                }
-                stretches.push(Stretch { span: Span::new(at, within.to), reading, because });
+    for Scene { span, judge, checks } in scenes {
+        sweep(checks, span.clip(within), |at, readings| {
+            let reading = judge.read(readings);
+            let mut because = BTreeSet::new();
+            match reading {
+                Reading { counted: State::Up, seen: State::Up } => {}
+                Reading { counted: State::Up, seen } => judge.blame(readings, |r| r.seen, seen, &mut because),
+                Reading { counted, .. } => judge.blame(readings, |r| r.counted, counted, &mut because),
             }
-        }
-    });
+            match stretches.last_mut() {
+                Some(last) if last.reading == reading && last.because == because => last.span.to = within.to,
+                last => {
+                    if let Some(last) = last {
+                        last.span.to = at;
+                    }
+                    stretches.push(Stretch { span: Span::new(at, within.to), reading, because });
+                }
+            }
+        });
+    }
     stretches
 }
 
-/// Fills in how much of each outage lies in `down`.
+/// Adds to each outage how much of it lies in `down`.
 pub(super) fn count(outages: &mut [Outage], down: &Spans) {
     for outage in outages.iter_mut().filter(|outage| outage.standing == Standing::Confirmed) {
-        outage.counted_ms = down.total_within(outage.span);
+        outage.counted_ms = outage.counted_ms.saturating_add(down.total_within(outage.span));
     }
 }
 

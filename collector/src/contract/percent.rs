@@ -54,8 +54,34 @@ impl Percent {
 
     /// What may be lost of `whole` while this is still reached: floor(whole × (1 − this)).
     pub fn budget_of(self, whole: Millis) -> Millis {
-        let lost = i128::from(whole.0) * i128::from(Self::FULL.0 - self.0) / i128::from(Self::FULL.0);
-        Millis(i64::try_from(lost).unwrap_or(i64::MAX))
+        Allowance::of(whole, self).budget()
+    }
+}
+
+/// What may be lost, exact, also of times with different targets; whole milliseconds only when asked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Allowance(i128);
+
+impl Allowance {
+    /// What may be lost of `whole` while `target` is reached.
+    pub fn of(whole: Millis, target: Percent) -> Self {
+        Self(i128::from(whole.0) * i128::from(Percent::FULL.0 - target.0))
+    }
+
+    /// Both together.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self(self.0.saturating_add(other.0))
+    }
+
+    /// True when no more than this was lost: decided before any rounding.
+    pub fn covers(self, lost: Millis) -> bool {
+        i128::from(lost.0) * i128::from(Percent::FULL.0) <= self.0
+    }
+
+    /// Floored to whole milliseconds.
+    pub fn budget(self) -> Millis {
+        Millis(i64::try_from(self.0 / i128::from(Percent::FULL.0)).unwrap_or(i64::MAX))
     }
 }
 
@@ -104,7 +130,9 @@ mod tests {
             let target = Percent(micro);
             let budget = target.budget_of(Millis(whole));
             let lost = (budget.0 + off).clamp(0, whole);
-            prop_assert_eq!(target.is_reached_by(Millis(whole - lost), Millis(whole)), lost <= budget.0);
+            let reached = target.is_reached_by(Millis(whole - lost), Millis(whole));
+            prop_assert_eq!(reached, lost <= budget.0);
+            prop_assert_eq!(reached, Allowance::of(Millis(whole), target).covers(Millis(lost)));
         }
     }
 }

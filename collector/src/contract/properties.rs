@@ -12,6 +12,8 @@ use super::figure::Figure;
 use super::outage::Standing;
 use super::span::{Span, Spans};
 use super::terms::{Confirm, OutageStarts, Terms, UnknownClause};
+use super::timeline::as_states;
+use super::track::Track;
 use super::whatif::{Change, Delta, what_if};
 use super::{Case, Evidence, evaluate, evaluate_to_date, evaluate_with_attribution, forecast};
 
@@ -63,6 +65,55 @@ proptest! {
         prop_assert_eq!(evaluate(&case), evaluate(&pruned));
         let now = now.max(first);
         prop_assert_eq!(evaluate_to_date(&case, now), evaluate_to_date(&pruned, now));
+    }
+
+    #[test]
+    fn the_portable_form_of_the_evidence_gives_the_same_figure((mut case, now) in any_case(), confirm in 1_u8..=3) {
+        case.terms.confirm = Confirm::new(confirm).expect("in range");
+        let month = case.month.span(&case.terms.timezone);
+        let mut portable = with_tracks(&case, None);
+        for check in portable.checks.values_mut() {
+            let hold = check.hold();
+            for evidence in check.vantages.values_mut() {
+                let Evidence::Track(track) = &*evidence else { continue };
+                prop_assert_eq!(&Track::of_samples(hold, &track.samples()), track);
+                *evidence = evidence.portable(hold, &case.terms, month);
+            }
+        }
+        prop_assert_eq!(evaluate(&portable), evaluate(&case));
+        let now = now.max(month.from);
+        prop_assert_eq!(evaluate_to_date(&portable, now), evaluate_to_date(&case, now));
+    }
+
+    #[test]
+    fn samples_folded_under_a_shorter_hold_are_judged_alike_under_their_own((case, now) in any_case(), part in 2_i64..9) {
+        let mut folded = case.clone();
+        for check in folded.checks.values_mut() {
+            let hold = check.hold();
+            for evidence in check.vantages.values_mut() {
+                let Evidence::Samples(samples) = &*evidence else { continue };
+                *evidence = Evidence::Track(Track::of_samples(Millis(hold.0 / part), samples).held_for(hold));
+            }
+        }
+        prop_assert_eq!(evaluate(&folded), evaluate(&case));
+        prop_assert_eq!(evaluate_to_date(&folded, now), evaluate_to_date(&case, now));
+    }
+
+    #[test]
+    fn ready_intervals_of_the_evidence_count_the_same((case, _) in any_case()) {
+        let month = case.month.span(&case.terms.timezone);
+        let mut ready = case.clone();
+        for check in ready.checks.values_mut() {
+            let hold = check.hold();
+            for evidence in check.vantages.values_mut() {
+                *evidence = as_states(evidence, hold, &case.terms, month);
+            }
+        }
+        let without_transients = |mut figure: Figure| {
+            figure.outages.retain(|outage| outage.standing == Standing::Confirmed);
+            figure
+        };
+        prop_assert_eq!(without_transients(evaluate(&ready)), without_transients(evaluate(&case)));
     }
 
     #[test]

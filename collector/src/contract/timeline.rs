@@ -129,6 +129,24 @@ fn of_vantage(evidence: &Evidence, hold: Millis, terms: &Terms) -> Timeline {
     }
 }
 
+/// Whether being retired takes something from this track before `end`: it stands on DOWN after its last sample.
+pub(super) fn is_cut_off(track: &Track, terms: &Terms, end: UtcTime) -> bool {
+    let ends = |at: UtcTime| at < end && of_track(&track.clone().watched(), terms).at(end).counted == State::Down;
+    track.retired_at().is_some_and(ends)
+}
+
+/// What counts from one vantage within `within`, as ready intervals. Failures that were never confirmed are lost.
+pub(super) fn as_states(evidence: &Evidence, hold: Millis, terms: &Terms, within: Span) -> Evidence {
+    let line = of_vantage(evidence, hold, terms);
+    let states = [State::Up, State::Down].into_iter().flat_map(|state| {
+        let spans = line.spans(state, within.to).within(within);
+        spans.iter().map(|span| (span.from, span.to, state)).collect::<Vec<_>>()
+    });
+    let mut intervals: Vec<_> = states.collect();
+    intervals.sort_by_key(|(from, _, _)| *from);
+    Evidence::States { intervals, otherwise: State::Unknown }
+}
+
 /// Ready intervals need no confirmation. Where they overlap (the readers refuse that), the earlier stays.
 fn of_intervals(intervals: &[(UtcTime, UtcTime, State)], otherwise: State) -> Timeline {
     let mut sorted = intervals.to_vec();

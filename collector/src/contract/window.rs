@@ -53,6 +53,19 @@ impl Shift {
         Some(Self { days: days?, from_ms: from?, to_ms: to? })
     }
 
+    /// The days on which it starts, as the words of the format.
+    pub fn days(&self) -> Vec<&'static str> {
+        DAYS.iter().filter(|(_, day)| self.days[*day]).map(|(word, _)| *word).collect()
+    }
+
+    /// From when to when, as the format writes it: `22:00`, `24:00`.
+    pub fn hours(&self) -> [String; 2] {
+        [self.from_ms, self.to_ms].map(|ms| {
+            let minutes = ms / Millis::MINUTE.0;
+            format!("{:02}:{:02}", minutes / 60, minutes % 60)
+        })
+    }
+
     /// The pieces of local time on `day`, in local ms.
     fn pieces(&self, day: Day, starts: &impl Fn(Day) -> bool) -> [Option<(i64, i64)>; 2] {
         let (midnight, eve) = (day.start(), day.plus(-1));

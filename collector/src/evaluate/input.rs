@@ -29,7 +29,7 @@ pub fn read_case(file: &str, text: &str) -> Result<Case, Refused> {
 /// # Errors
 /// [`Refused`] with every mistake, in order of line.
 pub fn read_case_and_contract(file: &str, text: &str) -> Result<(Case, Node), Refused> {
-    read_document(file, text, read_root)
+    read_document(file, text, read_case_node)
 }
 
 /// Parses `text` and reads it with `read`, which returns nothing when it has noted a mistake.
@@ -46,7 +46,8 @@ fn read_document<T>(file: &str, text: &str, read: impl FnOnce(Node, &Mistakes) -
     })
 }
 
-fn read_root(root: Node, mistakes: &Mistakes) -> Option<(Case, Node)> {
+/// A case that stands somewhere in a file, with its contract as it was written; mistakes are noted.
+pub(super) fn read_case_node(root: Node, mistakes: &Mistakes) -> Option<(Case, Node)> {
     let mut fields = root.fields(mistakes);
     let month = fields.need("month").and_then(|node| read_month(&node, mistakes));
     let contract = fields.need("contract");
@@ -147,7 +148,7 @@ fn merge(base: Node, changed: Node) -> Node {
     }
 }
 
-fn read_month(node: &Node, mistakes: &Mistakes) -> Option<Month> {
+pub(super) fn read_month(node: &Node, mistakes: &Mistakes) -> Option<Month> {
     let text = node.as_str(mistakes)?;
     let month = Month::parse(text);
     if month.is_none() {

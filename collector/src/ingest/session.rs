@@ -59,7 +59,7 @@ pub(super) async fn run(
     let ahead = hello.wall_ms.saturating_sub(now.0);
     let (session, replaces) = service.presence.enter(agent, now, ahead);
     info!(%agent, host = hello.hostname, version = hello.agent_version, replaces, clock_ahead_ms = ahead, "agent connected");
-    let talk = Talk { service: &service, agent, epoch: Epoch(hello.epoch), answers, session };
+    let talk = Talk { service: &service, agent, epoch: Epoch(hello.epoch), told: Seq(hello.acked), answers, session };
     let ended = talk.converse(hello, &mut messages).await;
     info!(%agent, why = ended.unwrap_or_else(|why| why), "agent disconnected");
 }
@@ -68,6 +68,8 @@ struct Talk<'s> {
     service: &'s TelemetryService,
     agent: AgentId,
     epoch: Epoch,
+    /// Newest record the agent says it was told is stored.
+    told: Seq,
     answers: Answers,
     session: Session,
 }
@@ -83,8 +85,23 @@ impl Talk<'_> {
             Ok(acked) => acked,
             Err(error) => return self.pause(&error).await,
         };
+        if self.told > acked {
+            warn!(
+                agent = %self.agent, host = hello.hostname, was_acked = %self.told, known = %acked,
+                "this agent was acked more than the database holds: it was restored from an older copy, or records were refused; the agent sends again what it still has"
+            );
+        }
         let wall_ms = self.service.clock.now().0;
-        self.say(Say::Welcome(Welcome { acked: acked.0, wall_ms, unacked_bytes_max: UNACKED_BYTES_MAX })).await?;
+        let renew_epoch = self.session.is_twin(hello.run);
+        if renew_epoch {
+            // Which of the two is the copy cannot be told from here; under an epoch each, neither loses a record.
+            warn!(agent = %self.agent, host = hello.hostname, "two hosts use the identity of this agent at once (a clone?): enrol one of them again with `peil-agent enroll --again`");
+        }
+        let unacked_bytes_max = UNACKED_BYTES_MAX;
+        self.say(Say::Welcome(Welcome { acked: acked.0, wall_ms, unacked_bytes_max, renew_epoch })).await?;
+        if renew_epoch {
+            return Err("a twin: it comes back under another epoch");
+        }
         let mut plans = self.service.plans.clone();
         let mut running = self.plan(&mut plans, &hello.hostname, hello.plan_version).await?;
         loop {
@@ -108,7 +125,10 @@ impl Talk<'_> {
                     if !result.refused.is_empty() {
                         warn!(agent = %self.agent, refused = ?result.refused, "agent refused the plan");
                     }
-                    self.session.plan_answered(result.refused);
+                    if !result.left_out.is_empty() {
+                        warn!(agent = %self.agent, left_out = ?result.left_out, "agent cannot run these checks");
+                    }
+                    self.session.plan_answered([result.refused, result.left_out].concat());
                 }
                 // A second greeting, or a message of a newer agent: nothing to do.
                 Some(Hear::Hello(_)) | None => {}
@@ -145,6 +165,7 @@ impl Talk<'_> {
             received_at: now,
             from,
             to,
+            told: self.told,
             bytes: batch.block,
         };
         let acked = match self.service.store.append(new).await {
@@ -199,9 +220,9 @@ fn check(batch: &Batch, now: UtcTime) -> Result<(Block, UtcTime, UtcTime), Strin
     }
     let (mut from, mut to) = (UtcTime(i64::MAX), UtcTime(i64::MIN));
     for item in &block.items {
-        let at = moment(item).map_err(|error| error.to_string())?.unwrap_or(now);
-        from = from.min(at);
-        to = to.max(at);
+        let (first, last) = moments(item).map_err(|error| error.to_string())?.unwrap_or((now, now));
+        from = from.min(first);
+        to = to.max(last);
     }
     if to > now.plus(FUTURE_MAX) {
         return Err(format!("a record is dated {to}, more than a day ahead; set the clock of the host"));
@@ -209,19 +230,14 @@ fn check(batch: &Batch, now: UtcTime) -> Result<(Block, UtcTime, UtcTime), Strin
     Ok((block, from, to))
 }
 
-/// When a record is about; `None` for kinds of a newer agent.
-fn moment(item: &Item) -> Result<Option<UtcTime>, convert::Malformed> {
+/// The first and last moment a record is about; `None` for kinds of a newer agent.
+fn moments(item: &Item) -> Result<Option<(UtcTime, UtcTime)>, convert::Malformed> {
     if let Item::Sample(sample) = item {
-        return Ok(Some(sample.scheduled_at));
+        return Ok(Some((sample.scheduled_at, sample.scheduled_at)));
     }
     Ok(convert::from_item(item)?.and_then(|record| match record {
-        Record::Sample(sample) => Some(sample.scheduled_at),
-        Record::Gap(gap) => Some(gap.to),
-        Record::Detail(detail) => Some(detail.scheduled_at),
-        Record::Patch(report) => Some(report.scanned_at),
-        Record::Energy(reading) => Some(reading.end),
-        Record::Vitals(vitals) => Some(vitals.at),
-        Record::Facts(_) => None,
+        Record::Summary(summary) => Some((summary.first, summary.last())),
+        other => other.about().map(|at| (at, at)),
     }))
 }
 

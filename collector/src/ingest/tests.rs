@@ -13,7 +13,7 @@ use peil_proto::wire::agent_message::Kind as Say;
 use peil_proto::wire::collector_message::Kind as Hear;
 use peil_proto::wire::telemetry_client::TelemetryClient;
 use peil_proto::wire::telemetry_server::TelemetryServer;
-use peil_proto::wire::{Ack, Batch, Hello, PlanResult};
+use peil_proto::wire::{Ack, Batch, Hello, PlanResult, Welcome};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 use tonic::Code;
@@ -112,10 +112,14 @@ impl Agent {
     }
 
     async fn greet(&mut self, plan_version: u64) -> u64 {
-        let hello = Hello { protocol: 1, epoch: EPOCH, plan_version, hostname: "host".into(), ..Hello::default() };
+        self.greet_as(0, plan_version).await.acked
+    }
+
+    async fn greet_as(&mut self, run: u64, plan_version: u64) -> Welcome {
+        let hello = Hello { protocol: 1, epoch: EPOCH, plan_version, hostname: "host".into(), run, ..Hello::default() };
         self.say(Say::Hello(hello)).await;
         match self.hear().await {
-            Hear::Welcome(welcome) => welcome.acked,
+            Hear::Welcome(welcome) => welcome,
             other => panic!("a welcome was due, not {other:?}"),
         }
     }
@@ -147,7 +151,7 @@ impl Agent {
 }
 
 #[tokio::test]
-async fn an_ack_means_committed_and_a_repetition_is_acked_and_not_stored_again() {
+async fn f1_an_ack_means_committed_and_a_repetition_is_acked_and_not_stored_again() {
     let stage = Stage::new().await;
     let (mut agent, acked) = stage.agent().await;
     assert_eq!(acked, 0);
@@ -192,7 +196,9 @@ async fn a_plan_travels_when_it_differs_and_only_then() {
     stage.plans.send_replace(Arc::new(plans(&["web", "db"])));
     let Hear::Plan(plan) = agent.hear().await else { panic!("a plan was due") };
     assert_eq!(plan.checks.len(), 2);
-    agent.say(Say::PlanResult(PlanResult { version: plan.version, refused: vec!["too many".into()] })).await;
+    agent
+        .say(Say::PlanResult(PlanResult { version: plan.version, refused: vec!["too many".into()], left_out: vec![] }))
+        .await;
     stage.plans.send_replace(Arc::new(plans(&["web", "db"])));
     agent.send(EPOCH, 2, 1, NOW).await;
     assert_eq!(agent.ack().await, 2, "the same plan does not travel again, though it was refused");
@@ -243,4 +249,43 @@ async fn whoever_does_not_greet_or_speaks_another_version_is_told_so() {
     let agent = stage.call().await.expect("a stream");
     agent.say(Say::Hello(Hello { protocol: 2, ..Hello::default() })).await;
     assert_eq!(agent.end().await, Code::FailedPrecondition);
+}
+
+#[tokio::test]
+async fn f29_two_hosts_with_one_identity_are_told_apart_and_each_is_asked_for_an_epoch_of_its_own() {
+    let stage = Stage::new().await;
+    let mut told = Vec::new();
+    // The original, its connection lost once, the clone, the original again, the clone again.
+    for run in [1, 1, 2, 1, 2] {
+        let mut host = stage.call().await.expect("a stream");
+        let welcome = host.greet_as(run, 0).await;
+        told.push(welcome.renew_epoch);
+        if welcome.renew_epoch {
+            assert_eq!(host.end().await, Code::Ok, "it comes back with its new epoch");
+        }
+    }
+    assert_eq!(told, [false, false, false, true, true]);
+}
+
+/// A message as an agent of 25 November 2026 sent it.
+fn recorded(name: &str) -> Say {
+    use prost::Message as _;
+    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/../proto/tests/fixtures/protocol-1");
+    let bytes = std::fs::read(std::path::Path::new(dir).join(name)).expect(name);
+    AgentMessage::decode(&*bytes).expect(name).kind.expect(name)
+}
+
+#[tokio::test]
+async fn f33_an_old_agent_is_welcomed_gets_its_plan_and_its_batch_is_acked() {
+    let stage = Stage::new().await;
+    let mut agent = stage.call().await.expect("a stream");
+    agent.say(recorded("agent-hello")).await;
+    assert!(matches!(agent.hear().await, Hear::Welcome(welcome) if welcome.acked == 0 && !welcome.renew_epoch));
+    assert!(matches!(agent.hear().await, Hear::Plan(_)));
+    agent.say(recorded("agent-batch")).await;
+    assert_eq!(agent.ack().await, 3);
+    agent.say(recorded("agent-plan-result")).await;
+    agent.send(EPOCH, 4, 1, NOW).await;
+    assert_eq!(agent.ack().await, 4);
+    assert_eq!(stage.service.presence.contacts()[&AGENT].plan_refused, ["no"]);
 }

@@ -200,8 +200,10 @@ impl Lane {
         if open.is_empty() {
             return Ok(());
         }
+        let hears = &self.sender.channel().kinds;
+        let told = open.iter().filter(|alert| hears.iter().any(|kind| kind.word() == alert.kind));
         let messages: Vec<_> =
-            open.iter().map(|alert| message(alert, Event::Firing, "refresh".to_owned(), &self.public_url)).collect();
+            told.map(|alert| message(alert, Event::Firing, "refresh".to_owned(), &self.public_url)).collect();
         if let Err(cause) = self.sender.refresh(&messages, self.clock.now()).await {
             let channel = &self.sender.channel().name;
             warn!(channel, cause = %crate::chain(&cause), "open alerts could not be repeated");
@@ -216,10 +218,19 @@ fn retry_after(attempts: u32) -> Millis {
 }
 
 fn message(alert: &AlertRow, event: Event, delivery: String, public_url: &str) -> Message {
-    let kind = [AlertKind::Outage, AlertKind::SlaBreach, AlertKind::PatchOverdue, AlertKind::AgentSilent];
-    let kind = kind.into_iter().find(|kind| kind.word() == alert.kind);
+    let kind = AlertKind::WORDS.iter().find(|(word, _)| *word == alert.kind).map(|(_, kind)| *kind);
     let path = match kind {
-        Some(AlertKind::Outage | AlertKind::SlaBreach) => format!("/services/{}", alert.subject),
+        Some(AlertKind::MonthDiffers) => "/months".to_owned(),
+        Some(AlertKind::StoreDiffers) => "/alerts".to_owned(),
+        Some(
+            AlertKind::Outage
+            | AlertKind::SlaBreach
+            | AlertKind::BudgetBurn
+            | AlertKind::SlaForecast
+            | AlertKind::FigureDiffers,
+        ) => {
+            format!("/services/{}", alert.subject)
+        }
         Some(AlertKind::PatchOverdue | AlertKind::AgentSilent) => {
             alert.key.split_once('/').map_or(String::new(), |(_, agent)| format!("/hosts/{agent}"))
         }

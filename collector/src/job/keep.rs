@@ -3,11 +3,9 @@
 //! `peil-collector agent revoke` writes to the store from another process; within five seconds the open
 //! stream is ended and the next handshake refused.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use peil_proto::ids::CheckNo;
 use peil_proto::time::WallClock;
 use peil_proto::units::Millis;
 use tokio::sync::watch;
@@ -16,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::access::SESSION_IDLE;
-use crate::config::Check;
+use crate::agreement::InForce;
 use crate::pki::Authority;
 use crate::plans::Plans;
 use crate::presence::Presence;
@@ -43,10 +41,8 @@ pub struct Keep {
     pub names: Vec<String>,
     /// Told when an agent with a group enrols.
     pub plans: Arc<watch::Sender<Arc<Plans>>>,
-    /// The configured checks.
-    pub checks: Arc<BTreeMap<String, Check>>,
-    /// Their numbers.
-    pub numbers: BTreeMap<String, CheckNo>,
+    /// What was agreed: the checks agents run.
+    pub in_force: watch::Receiver<Arc<InForce>>,
 }
 
 impl Keep {
@@ -83,7 +79,8 @@ impl Keep {
             self.presence.expel(agent);
         }
         let groups = agents.into_iter().map(|row| (row.agent, row.group)).collect();
-        let plans = Plans::new(&self.checks, &self.numbers, groups);
+        let in_force = Arc::clone(&self.in_force.borrow());
+        let plans = Plans::new(&in_force.agreement.checks_at(now), &in_force.numbers, groups);
         self.plans.send_if_modified(|current| {
             let changed = **current != plans;
             if changed {

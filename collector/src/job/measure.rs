@@ -13,31 +13,43 @@ use peil_proto::time::{UtcTime, WallClock};
 use peil_proto::units::{Microjoules, Millis};
 use tokio::sync::watch;
 
-use crate::config::{Agents, Check, PatchPolicy, Service};
+use crate::agreement::InForce;
+use crate::config::{Agents, Check, PatchPolicy};
+use crate::contract::approval::{ExclusionFile, overrun};
 use crate::contract::calendar::Month;
+use crate::contract::dossier::Testimony;
+use crate::contract::figure::Figure;
+use crate::contract::forecast::{BurnTier, Exhaustion, Forecast};
 use crate::contract::outage::Standing;
 use crate::contract::patch::OpenFinding;
 use crate::contract::span::Span;
-use crate::contract::terms::Terms;
+use crate::contract::terms::{Terms, UnknownClause};
 use crate::contract::track::Track;
-use crate::contract::{self, Case, CheckEvidence, Evidence, ToDate};
-use crate::evaluate::output;
+use crate::contract::{self, Dated, ToDate};
+use crate::decisions;
+use crate::evaluate::{output, written};
 use crate::job::lead::Leading;
+use crate::job::month::MonthsTold;
+use crate::job::progress::Progress;
 use crate::live::{Host, Live, Vantage};
-use crate::plans::Plans;
 use crate::presence::{Contact, Presence};
 use crate::snapshot::{
-    CheckView, EnergyHourView, EnergyView, FindingView, HostView, OutageView, PatchState, PatchView, ServiceView,
-    Snapshot, VantageView,
+    BurnTierView, CheckView, EnergyHourView, EnergyView, ExclusionView, FindingView, ForecastView, HostView, LossView,
+    Notice, OutageView, PatchState, PatchView, ServiceView, Snapshot, TimesView, VantageView, VerifiedView,
 };
 use crate::store::agents::AgentRow;
 use crate::store::blocks::StreamTotals;
+use crate::store::blocks::lost::LostRange;
 use crate::store::{Store, StoreError};
 
 /// Hours of energy shown.
 const HOURS_SHOWN: usize = 24;
+/// Losses shown, over all hosts; older ones stay in the store.
+const LOSSES_MAX: u32 = 200;
 /// Unknown time is not called lost for good while an agent heard within this time is away: its spool brings it.
 const AWAITED_MAX: Millis = Millis::DAY;
+/// Exclusions that ended longer ago have no part in a running month.
+const EXCLUSIONS_BACK: Millis = Millis(32 * Millis::DAY.0);
 /// An agent tells about itself every minute; connected and quiet for longer than this it is as good as gone.
 const QUIET_WHILE_CONNECTED_MAX: Millis = Millis(5 * Millis::MINUTE.0);
 
@@ -48,9 +60,9 @@ pub struct Measure {
     /// Wall clock.
     pub clock: WallClock,
     /// What is judged.
-    pub services: Arc<BTreeMap<String, Service>>,
-    /// Checks with their numbers.
-    pub plans: watch::Receiver<Arc<Plans>>,
+    pub in_force: watch::Receiver<Arc<InForce>>,
+    /// Figures found to differ.
+    pub notices: Notices,
     /// Who is here.
     pub presence: Presence,
     /// When silence is an alert.
@@ -59,8 +71,27 @@ pub struct Measure {
     pub patch: PatchPolicy,
     /// Which collectors are here.
     pub leading: Leading,
+    /// What the jobs that derive and verify tell.
+    pub progress: watch::Receiver<Progress>,
     /// When this collector began to listen: nobody was silent before that.
     pub listening_since: UtcTime,
+}
+
+/// What other jobs found out about figures, for the snapshot.
+#[derive(Clone)]
+pub struct Notices {
+    /// Months that are over.
+    pub months: watch::Receiver<Arc<MonthsTold>>,
+    /// From the comparison at night.
+    pub rechecked: watch::Receiver<Arc<Vec<Notice>>>,
+}
+
+impl Notices {
+    fn all(&self) -> Vec<Notice> {
+        let mut all = self.months.borrow().notices.clone();
+        all.extend(self.rechecked.borrow().iter().cloned());
+        all
+    }
 }
 
 /// What all services of one snapshot share.
@@ -69,7 +100,10 @@ struct Scene<'l> {
     /// Somebody who was here a short while ago is not: what counts as unknown now may still become known.
     records_awaited: bool,
     live: &'l Live,
+    in_force: &'l InForce,
+    progress: Progress,
     checks: BTreeMap<String, (CheckNo, Check)>,
+    exclusions: &'l [ExclusionFile],
     agents: BTreeMap<AgentId, &'l AgentRow>,
 }
 
@@ -81,6 +115,20 @@ impl Scene<'_> {
     /// Whether this agent is to look at the check no longer: it was revoked, or the check is for others now.
     fn is_retired(&self, agent: AgentId, check: &Check) -> bool {
         self.agents.get(&agent).is_none_or(|row| row.revoked_at.is_some() || !check.is_for(&row.hostname, &row.group))
+    }
+
+    /// Everything known about `month` of one service, in chapters.
+    fn month(&self, service: &str, month: Month) -> Option<Dated> {
+        let of_service = self.exclusions.iter().filter(|file| file.proposal.service == service).cloned().collect();
+        let dossier = self.in_force.agreement.dossier(service, |check| self.testimony(check), of_service)?;
+        dossier.as_known_at(month, self.now)
+    }
+
+    /// What the vantages of the check `name` say.
+    fn testimony(&self, name: &str) -> BTreeMap<String, Testimony> {
+        let Some((no, check)) = self.checks.get(name) else { return BTreeMap::new() };
+        let vantages = self.live.vantages_of(*no);
+        vantages.map(|(agent, seen)| (agent.to_string(), Testimony::Track(self.track(agent, check, seen)))).collect()
     }
 
     /// What the vantage saw. One that is retired has no vote after its last sample: a DOWN that nobody can ever see
@@ -103,26 +151,50 @@ impl Measure {
         let now = self.clock.now();
         let agents = self.store.agents().await?;
         let totals = self.store.totals_by_agent().await?;
+        let mut losses = self.losses().await?;
         let contacts = self.contacts().await?;
-        let by_number = self.plans.borrow().by_number();
+        let in_force = Arc::clone(&self.in_force.borrow());
+        let exclusions = decisions::exclusions(&self.store, now.plus(Millis(-EXCLUSIONS_BACK.0))).await?;
         let scene = Scene {
             now,
             records_awaited: self.awaits_records(&agents, &contacts, now),
             live,
-            checks: by_number.into_iter().map(|(no, check)| (check.def.name.clone(), (no, check))).collect(),
+            progress: self.progress.borrow().clone(),
+            checks: in_force.numbered_checks_at(now),
+            in_force: &in_force,
+            exclusions: &exclusions,
             agents: agents.iter().map(|row| (row.agent, row)).collect(),
         };
-        let services = self.services.iter().map(|(name, service)| service_view(&scene, name, service)).collect();
+        let names = in_force.agreement.service_names();
+        let (services, exclusions) = views(&scene, names);
         let mut hosts: Vec<_> = agents
             .iter()
             .map(|row| {
                 let contact = contacts.get(&row.agent).cloned().unwrap_or_default();
                 let totals = totals.get(&row.agent).copied().unwrap_or_default();
-                self.host_view(row, contact, totals, live.host(row.agent), now)
+                let losses = losses.remove(&row.agent).unwrap_or_default();
+                HostView { losses, ..self.host_view(row, contact, totals, live.host(row.agent), now) }
             })
             .collect();
         hosts.sort_by(|a: &HostView, b| a.host.cmp(&b.host).then(a.agent.cmp(&b.agent)));
-        Ok(Snapshot { at: now, services, hosts, alerts: Vec::new() })
+        let months = self.notices.months.borrow().listed.clone();
+        let (notices, verified) = (self.notices.all(), self.verified());
+        Ok(Snapshot { at: now, services, hosts, alerts: Vec::new(), notices, exclusions, months, verified })
+    }
+
+    fn verified(&self) -> Option<VerifiedView> {
+        let last = self.progress.borrow().verified.clone()?;
+        Some(VerifiedView { at: last.at, days: last.days, differences: last.differences, first: last.first })
+    }
+
+    /// What was found missing last, by agent.
+    async fn losses(&self) -> Result<BTreeMap<AgentId, Vec<LossView>>, StoreError> {
+        let mut losses: BTreeMap<AgentId, Vec<LossView>> = BTreeMap::new();
+        for LostRange { agent, lost, from, to, reason, .. } in self.store.lost_ranges(LOSSES_MAX).await? {
+            let (word, explanation) = (reason.word().to_owned(), reason.sentence().to_owned());
+            losses.entry(agent).or_default().push(LossView { from, to, records: lost, reason: word, explanation });
+        }
+        Ok(losses)
     }
 
     /// Who is connected, here or to another collector that is here.
@@ -179,6 +251,7 @@ impl Measure {
             last_contact: heard,
             records: totals.records,
             records_lost: totals.lost,
+            losses: Vec::new(),
             backlog: vitals.spool_records,
             plan_refused: contact.plan_refused,
             rss_bytes: vitals.rss_bytes,
@@ -188,8 +261,42 @@ impl Measure {
     }
 }
 
-fn service_view(scene: &Scene<'_>, name: &str, service: &Service) -> ServiceView {
+/// Services in order, and what becomes of each exclusion.
+fn views<'n>(scene: &Scene<'_>, names: impl Iterator<Item = &'n str>) -> (Vec<ServiceView>, Vec<ExclusionView>) {
+    let (mut services, mut rows, mut outages) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
+    for name in names {
+        let Some((view, figure)) = service_view(scene, name) else { continue };
+        rows.extend(figure.exclusions.into_iter().map(|row| (row.id.clone(), row)));
+        outages.insert(name.to_owned(), figure.outages);
+        services.push(view);
+    }
+    let view = |file: &ExclusionFile| {
+        let exclusion = file.as_known_at(scene.now)?;
+        let row = rows.get(&exclusion.id);
+        let of_service = outages.get(&file.proposal.service).map(Vec::as_slice).unwrap_or_default();
+        Some(ExclusionView {
+            service: file.proposal.service.clone(),
+            kind: written::kind(exclusion.kind).to_owned(),
+            from: exclusion.span.from,
+            to: exclusion.span.to,
+            reason: file.proposal.reason.clone(),
+            progress: file.progress().word().to_owned(),
+            proposed_by: file.proposed_by.clone(),
+            decided_by: file.acts.first().map(|act| act.by.clone()).unwrap_or_default(),
+            counted_ms: row.map(|row| row.counted_ms),
+            refused: row.and_then(|row| row.refused).map(|why| why.word().to_owned()),
+            overrun_ms: overrun(&exclusion, of_service).map(Span::length),
+            id: exclusion.id,
+        })
+    };
+    let exclusions = scene.exclusions.iter().filter_map(view).collect();
+    (services, exclusions)
+}
+
+/// `None` before the first version of the service, and of its contract.
+fn service_view(scene: &Scene<'_>, name: &str) -> Option<(ServiceView, Figure)> {
     let now = scene.now;
+    let service = scene.in_force.agreement.service_at(name, now)?;
     let month = Month::of(now, &service.terms.timezone);
     let used: BTreeMap<String, &(CheckNo, Check)> = service
         .expression
@@ -197,25 +304,10 @@ fn service_view(scene: &Scene<'_>, name: &str, service: &Service) -> ServiceView
         .into_iter()
         .filter_map(|name| Some((name.to_owned(), scene.checks.get(name)?)))
         .collect();
-    let evidence = |(no, check): &(CheckNo, Check)| CheckEvidence {
-        interval: Millis(check.def.interval_ms.into()),
-        timeout: Millis(check.def.timeout_ms.into()),
-        quorum: check.quorum,
-        vantages: scene
-            .live
-            .vantages_of(*no)
-            .map(|(agent, vantage)| (agent.to_string(), Evidence::Track(scene.track(agent, check, vantage))))
-            .collect(),
-    };
-    let case = Case {
-        month,
-        terms: service.terms.clone(),
-        service: service.expression.clone(),
-        checks: used.iter().map(|(name, check)| (name.clone(), evidence(check))).collect(),
-        exclusions: Vec::new(),
-    };
-    let ToDate { figure, budget_ms, budget_left_ms, breach_certain, state_now, because, .. } =
-        contract::evaluate_to_date(&case, now);
+    let dated = scene.month(name, month)?;
+    let (to_date, forecast) = contract::evaluate_and_forecast(&dated, now);
+    let forecast = forecast_view(&dated, &forecast, scene);
+    let ToDate { figure, budget_ms, budget_left_ms, breach_certain, state_now, because, .. } = to_date;
     let outages: Vec<_> = figure
         .outages
         .iter()
@@ -234,7 +326,7 @@ fn service_view(scene: &Scene<'_>, name: &str, service: &Service) -> ServiceView
         State::Unknown => None,
     };
     let percent = |percent: Option<contract::percent::Percent>| percent.map(|percent| percent.to_string());
-    ServiceView {
+    let view = ServiceView {
         name: name.to_owned(),
         state: state_now,
         since,
@@ -253,9 +345,47 @@ fn service_view(scene: &Scene<'_>, name: &str, service: &Service) -> ServiceView
         budget_left_ms,
         counted_down_ms: figure.counted_down_ms,
         unknown_ms: figure.unknown_ms,
+        forecast,
         figure: output::to_value(&figure, &service.terms.timezone),
         outages,
         checks: used.values().map(|(no, check)| check_view(scene, *no, check)).collect(),
+    };
+    Some((view, figure))
+}
+
+/// Decimals of rates and percentages that people look at.
+const PLACES: usize = 6;
+
+/// While records are on their way, unknown time fires no tier: it may become known.
+fn forecast_view(dated: &Dated, forecast: &Forecast, scene: &Scene<'_>) -> ForecastView {
+    let fires = forecast.tiers.map(|tier| tier.fires);
+    let certain = match fires.contains(&true) && scene.records_awaited {
+        true => {
+            let mut known = dated.clone();
+            known.chapters.iter_mut().for_each(|chapter| chapter.terms.unknown = UnknownClause::Up);
+            contract::forecast(&known, scene.now).tiers.map(|tier| tier.fires)
+        }
+        false => fires,
+    };
+    let (exhausted, exhausted_at) = match forecast.exhausted {
+        Exhaustion::Past(at) => ("past", Some(at)),
+        Exhaustion::Ahead(at) => ("ahead", Some(at)),
+        Exhaustion::Lasts => ("lasts", None),
+    };
+    let tier = |(tier, fires): (&BurnTier, bool)| BurnTierView {
+        window_ms: tier.long.window_ms,
+        lost_ms: tier.long.lost_ms,
+        threshold: format!("{}.{}", tier.threshold_tenths / 10, tier.threshold_tenths % 10),
+        fires,
+    };
+    ForecastView {
+        burn: forecast.burn.map(|burn| burn.decimal(PLACES)),
+        exhausted: exhausted.to_owned(),
+        exhausted_at,
+        projected: forecast.projected.map(|projected| projected.percent(PLACES)),
+        best: forecast.best.map(|best| best.percent(PLACES)),
+        elapsed_ms: forecast.elapsed_ms,
+        tiers: forecast.tiers.iter().zip(certain).map(tier).collect(),
     }
 }
 
@@ -287,6 +417,12 @@ fn check_view(scene: &Scene<'_>, no: CheckNo, check: &Check) -> CheckView {
         target: check.def.kind.target().to_owned(),
         interval_ms: Millis(check.def.interval_ms.into()),
         vantages: scene.live.vantages_of(no).map(vantage).collect(),
+        times: scene.progress.times.get(&no).map(|times| TimesView {
+            count: times.count,
+            p50_us: times.p50_us,
+            p95_us: times.p95_us,
+            p99_us: times.p99_us,
+        }),
     }
 }
 

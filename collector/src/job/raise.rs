@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use peil_proto::units::Millis;
 use tracing::{info, warn};
 
-use crate::alert::{Wanted, is_over, wanted};
+use crate::alert::{AlertKind, Wanted, is_over, wanted};
 use crate::job::lead::Leading;
 use crate::snapshot::{AlertView, DeliveryView, Snapshot};
 use crate::store::alerts::outbox::{Delivery, Progress};
@@ -24,8 +24,8 @@ const SHOWN_MAX: u32 = 500;
 pub struct Raise {
     /// Alerts and outbox.
     pub store: Store,
-    /// Names of the channels every alert goes to.
-    pub channels: Vec<String>,
+    /// Channels by name, and the kinds of alert each is told.
+    pub channels: BTreeMap<String, BTreeSet<AlertKind>>,
     /// Whose duty alerts are.
     pub leading: Leading,
 }
@@ -42,11 +42,14 @@ impl Raise {
         let changes = if led.alerts() { changes(&open, wanted(snapshot), snapshot) } else { Vec::new() };
         let mut raised = changes.iter().any(|change| !matches!(change, AlertChange::Update { .. }));
         if !changes.is_empty() {
-            match self.store.apply_alerts(changes.clone(), self.channels.clone(), led.held.clone()).await {
-                Ok(_) => tell(&changes),
-                // Another collector raises them now.
-                Err(StoreError::LeaseLost { .. }) => raised = false,
-                Err(other) => return Err(other),
+            let audiences = by_audience(changes.clone(), &self.channels);
+            for (channels, changes) in audiences {
+                match self.store.apply_alerts(changes.clone(), channels, led.held.clone()).await {
+                    Ok(_) => tell(&changes),
+                    // Another collector raises them now.
+                    Err(StoreError::LeaseLost { .. }) => raised = false,
+                    Err(other) => return Err(other),
+                }
             }
         }
         let mut rows = self.store.alerts_open().await?;
@@ -84,6 +87,24 @@ fn changes(open: &BTreeMap<String, AlertRow>, wanted: Vec<Wanted>, snapshot: &Sn
         }
     }
     changes
+}
+
+/// The changes with the channels that hear of them: one transaction for each audience, so an alert and its
+/// deliveries are one. What is no opening goes with any of them.
+fn by_audience(
+    changes: Vec<AlertChange>,
+    channels: &BTreeMap<String, BTreeSet<AlertKind>>,
+) -> BTreeMap<Vec<String>, Vec<AlertChange>> {
+    let mut audiences: BTreeMap<Vec<String>, Vec<AlertChange>> = BTreeMap::new();
+    for change in changes {
+        let hears = |kinds: &BTreeSet<AlertKind>| match &change {
+            AlertChange::Open(alert) => kinds.iter().any(|kind| kind.word() == alert.kind),
+            AlertChange::Update { .. } | AlertChange::Resolve { .. } => false,
+        };
+        let told = channels.iter().filter(|(_, kinds)| hears(kinds)).map(|(name, _)| name.clone()).collect();
+        audiences.entry(told).or_default().push(change);
+    }
+    audiences
 }
 
 fn tell(changes: &[AlertChange]) {

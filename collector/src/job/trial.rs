@@ -6,7 +6,7 @@ use std::path::Path;
 use peil_proto::block::{self, Item};
 use peil_proto::convert;
 use peil_proto::ids::{AgentId, CheckNo, Epoch, Seq};
-use peil_proto::plan::{CheckDef, CheckKind};
+use peil_proto::plan::{CheckDef, CheckKind, Tcp};
 use peil_proto::record::{EnergyReading, Finding, PatchReport, Record};
 use peil_proto::sample::{FailureKind, Outcome, Phases, Sample};
 use peil_proto::time::{UtcTime, WallClock};
@@ -21,27 +21,27 @@ use crate::store::blocks::{Appended, NewBlock};
 use crate::store::leases::{CollectorRow, Holder};
 
 /// 2026-04-15T12:00:00+02:00, a Wednesday.
-pub(super) const NOON: UtcTime = UtcTime(1_776_247_200_000);
-pub(super) const CHECK: CheckNo = CheckNo(1);
+pub(crate) const NOON: UtcTime = UtcTime(1_776_247_200_000);
+pub(crate) const CHECK: CheckNo = CheckNo(1);
 const INTERVAL_MS: u32 = 10_000;
 
-pub(super) fn agent(no: u8) -> AgentId {
+pub(crate) fn agent(no: u8) -> AgentId {
     AgentId([no; 16])
 }
 
 /// One check, every ten seconds; a sample holds for 21 s.
-pub(super) fn checks() -> BTreeMap<CheckNo, CheckDef> {
-    let kind = CheckKind::Tcp { address: "h:1".into() };
+pub(crate) fn checks() -> BTreeMap<CheckNo, CheckDef> {
+    let kind = CheckKind::Tcp(Tcp { address: "h:1".into(), ..Tcp::default() });
     let check = CheckDef { no: CHECK, name: "web".into(), interval_ms: INTERVAL_MS, timeout_ms: 1_000, kind };
     BTreeMap::from([(CHECK, check)])
 }
 
 /// A store, its clock, and the agents that send to it.
-pub(super) struct Trial {
-    pub(super) store: Store,
-    pub(super) clock: WallClock,
+pub(crate) struct Trial {
+    pub(crate) store: Store,
+    pub(crate) clock: WallClock,
     /// A collector that holds everything.
-    pub(super) leading: Leading,
+    pub(crate) leading: Leading,
     dir: TempDir,
     next: BTreeMap<(AgentId, u64), u64>,
 }
@@ -52,7 +52,7 @@ async fn lead(store: &Store) -> Leading {
 }
 
 /// One of several collectors.
-pub(super) async fn collector(store: &Store, id: &str) -> (Lead, Leading) {
+pub(crate) async fn collector(store: &Store, id: &str) -> (Lead, Leading) {
     let holder = Holder { id: id.into(), start: "1".into() };
     let me = CollectorRow { id: id.into(), name: "here".into(), version: "0".into(), started_at: NOON, seen_at: NOON };
     Lead::start(store.clone(), holder, me, Presence::default()).await.expect("leads")
@@ -60,14 +60,14 @@ pub(super) async fn collector(store: &Store, id: &str) -> (Lead, Leading) {
 
 impl Trial {
     /// At [`NOON`], with agents 1 and 2, in a directory.
-    pub(super) async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let store = Store::open(dir.path()).expect("opens");
         Self::with(store, dir).await
     }
 
     /// The same on a server.
-    pub(super) async fn on_server() -> Self {
+    pub(crate) async fn on_server() -> Self {
         Self::with(crate::store::tests::fresh_on_server(), tempfile::tempdir().expect("a directory")).await
     }
 
@@ -86,17 +86,17 @@ impl Trial {
     }
 
     /// Where the store is, for a second one that opens it as well.
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.dir.path()
     }
 
     /// Sends one block of `records` from the agent.
-    pub(super) async fn send(&mut self, from: AgentId, records: &[Record]) {
+    pub(crate) async fn send(&mut self, from: AgentId, records: &[Record]) {
         self.send_in(from, 1, records).await;
     }
 
     /// As [`Trial::send`], in another generation of the spool: that is how records come out of order.
-    pub(super) async fn send_in(&mut self, from: AgentId, epoch: u64, records: &[Record]) {
+    pub(crate) async fn send_in(&mut self, from: AgentId, epoch: u64, records: &[Record]) {
         let first = *self.next.entry((from, epoch)).or_insert(1);
         let items: Vec<Item> =
             records.iter().map(|record| convert::to_item(&convert::to_spool(record)).expect("a record")).collect();
@@ -104,7 +104,7 @@ impl Trial {
     }
 
     /// Stores `bytes` as the block of `records`.
-    pub(super) async fn send_bytes(
+    pub(crate) async fn send_bytes(
         &mut self,
         from: AgentId,
         epoch: u64,
@@ -122,6 +122,7 @@ impl Trial {
             received_at: self.clock.now(),
             from: moments.iter().copied().min().expect("one record"),
             to: moments.iter().copied().max().expect("one record"),
+            told: Seq(0),
             bytes: bytes.into(),
         };
         let appended = self.store.append(block).await.expect("stored");
@@ -130,7 +131,7 @@ impl Trial {
     }
 
     /// The number the agent's next record gets.
-    pub(super) fn next_seq(&self, from: AgentId) -> u64 {
+    pub(crate) fn next_seq(&self, from: AgentId) -> u64 {
         self.next.get(&(from, 1)).copied().unwrap_or(1)
     }
 }
@@ -143,26 +144,27 @@ fn moment(record: &Record) -> UtcTime {
         Record::Vitals(vitals) => vitals.at,
         Record::Detail(detail) => detail.scheduled_at,
         Record::Gap(gap) => gap.to,
+        Record::Summary(summary) => summary.last(),
         Record::Facts(_) => NOON,
     }
 }
 
 /// A sample `secs` after [`NOON`].
-pub(super) fn sample(secs: i64, outcome: Outcome) -> Record {
+pub(crate) fn sample(secs: i64, outcome: Outcome) -> Record {
     let scheduled_at = NOON.plus(Millis::from_secs(secs));
     Record::Sample(Sample { check: CHECK, scheduled_at, delay: Millis::ZERO, outcome, phases: Phases::default() })
 }
 
-pub(super) fn up(secs: i64) -> Record {
+pub(crate) fn up(secs: i64) -> Record {
     sample(secs, Outcome::Up { code: 0 })
 }
 
-pub(super) fn down(secs: i64) -> Record {
+pub(crate) fn down(secs: i64) -> Record {
     sample(secs, Outcome::Failed { kind: FailureKind::Refused, code: 0 })
 }
 
 /// `uj` over the minute that begins `minute` minutes after [`NOON`].
-pub(super) fn energy(minute: i64, uj: u64) -> Record {
+pub(crate) fn energy(minute: i64, uj: u64) -> Record {
     let start = NOON.plus(Millis(minute * Millis::MINUTE.0));
     let energy = Microjoules(uj);
     Record::Energy(EnergyReading {
@@ -178,7 +180,7 @@ pub(super) fn energy(minute: i64, uj: u64) -> Record {
 }
 
 /// A report `days` after [`NOON`] in which these packages lack a fix.
-pub(super) fn patch(days: i64, packages: &[&str]) -> Record {
+pub(crate) fn patch(days: i64, packages: &[&str]) -> Record {
     let finding = |package: &&str| Finding {
         source: (*package).to_owned(),
         package: (*package).to_owned(),

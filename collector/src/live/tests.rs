@@ -2,7 +2,7 @@
 
 use super::*;
 use peil_proto::ids::Seq;
-use peil_proto::plan::CheckKind;
+use peil_proto::plan::{CheckKind, Tcp};
 use peil_proto::record::Certificate;
 use peil_proto::sample::{Outcome, Phases};
 use peil_proto::units::Microjoules;
@@ -11,7 +11,7 @@ const AGENT: AgentId = AgentId([7; 16]);
 const LONG_AGO: UtcTime = UtcTime(-Millis::DAY.0);
 
 fn live() -> Live {
-    let kind = CheckKind::Tcp { address: "h:1".into() };
+    let kind = CheckKind::Tcp(Tcp { address: "h:1".into(), ..Tcp::default() });
     let check = CheckDef { no: CheckNo(1), name: "a".into(), interval_ms: 10_000, timeout_ms: 1_000, kind };
     Live::new(BTreeMap::from([(CheckNo(1), check)]), LONG_AGO)
 }
@@ -138,4 +138,29 @@ fn energy_of_an_hour_that_is_not_in_memory_is_marked_and_not_begun_from_nothing(
     let hours: Vec<_> = live.host(AGENT).expect("a host").hours.iter().collect();
     assert_eq!(hours.len(), 1, "the hour in which the horizon lies is not whole");
     assert_eq!((hours[0].0.0, hours[0].1.energy), (UtcTime(hour), Microjoules(120)));
+}
+
+#[test]
+fn a_summary_counts_as_the_samples_it_was_made_of_also_beside_them() {
+    let sample = |at| match up(at) {
+        Item::Sample(sample) => sample,
+        Item::Other(_) => panic!("a sample"),
+    };
+    let mut summary = Summary::of(&sample(0)).expect("up");
+    assert!((1..30).all(|tick| summary.take(&sample(tick * 10_000))));
+    let summary = item(&Record::Summary(summary));
+    let all: Vec<Item> = (0..30).map(|tick| up(tick * 10_000)).collect();
+    let (mut folded, mut whole) = (live(), live());
+    absorb(&mut folded, std::slice::from_ref(&summary));
+    absorb(&mut whole, &all);
+    let track = |live: &Live| live.vantages_of(CheckNo(1)).next().map(|(_, vantage)| vantage.track.clone());
+    assert_eq!(track(&folded), track(&whole));
+    let read = |items: &[Item]| {
+        Track::of_samples(
+            Millis(21_000),
+            &items.iter().flat_map(states).map(|(_, at, state)| (at, state)).collect::<Vec<_>>(),
+        )
+    };
+    assert_eq!(read(std::slice::from_ref(&summary)), read(&all));
+    assert_eq!(read(&[&[summary], &all[..]].concat()), read(&all));
 }

@@ -22,6 +22,7 @@
 //! `received_at`.
 
 pub mod lane;
+pub mod lost;
 pub(super) mod place;
 pub(super) mod postgres;
 pub(super) mod sqlite;
@@ -57,6 +58,8 @@ pub struct NewBlock {
     pub from: UtcTime,
     /// Latest moment any record speaks about.
     pub to: UtcTime,
+    /// Newest record the agent said, at its greeting, it was told is stored.
+    pub told: Seq,
     /// The block as it came.
     pub bytes: Bytes,
 }

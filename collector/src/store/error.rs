@@ -81,6 +81,14 @@ pub enum StoreError {
         #[source]
         source: Cause,
     },
+    /// The server answers, and takes no writes.
+    #[error(
+        "the database {place} takes no writes: it is a standby, or set read-only; name the primary in the URL (and all hosts with target_session_attrs=read-write, to find it after a fail-over)"
+    )]
+    ReadOnly {
+        /// Which one, without its password.
+        place: String,
+    },
     /// The server would lose acknowledged results in a crash.
     #[error(
         "the database server does not keep what it commits: {setting} is {found:?}, it must be {wanted:?}; set it on the server, or name \"{setting}={found}\" in store_accepts to take the risk"
@@ -211,6 +219,9 @@ pub enum StoreError {
         /// What cannot be read.
         what: &'static str,
     },
+    /// What a step was made from is not there any more; it was not taken.
+    #[error("somebody else took this step")]
+    Overtaken,
     /// The store was closed while or before it was asked.
     #[error("the store is closed")]
     Closed,

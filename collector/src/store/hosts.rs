@@ -79,7 +79,7 @@ impl HostRow {
             Record::Vitals(vitals) => self.vitals = Some((at, vitals)),
             Record::Patch(patch) => self.patch = Some((at, patch)),
             Record::Energy(energy) => self.energy = Some((at, energy)),
-            Record::Sample(_) | Record::Gap(_) | Record::Detail(_) => {
+            Record::Sample(_) | Record::Gap(_) | Record::Detail(_) | Record::Summary(_) => {
                 return Err(StoreError::Damaged { what: "what a host told" }.into());
             }
         }

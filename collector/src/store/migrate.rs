@@ -24,6 +24,9 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     Migration { number: 3, name: "alerts", sql: include_str!("migrations/003_alerts.sql") },
     Migration { number: 4, name: "access and audit", sql: include_str!("migrations/004_access_and_audit.sql") },
     Migration { number: 5, name: "collectors and leases", sql: include_str!("migrations/005_leases.sql") },
+    Migration { number: 6, name: "agreement and months", sql: include_str!("migrations/006_agreement.sql") },
+    Migration { number: 7, name: "days and times", sql: include_str!("migrations/007_derived.sql") },
+    Migration { number: 8, name: "lost ranges", sql: include_str!("migrations/008_lost_ranges.sql") },
     Migration { number: 20, name: "transfer", sql: include_str!("migrations/020_transfer.sql") },
 ];
 

@@ -37,12 +37,15 @@ SET client_min_messages = 'warning'";
 /// Connects, and makes sure that what answers keeps what it commits.
 ///
 /// # Errors
-/// [`StoreError::Connect`], [`StoreError::NotDurable`].
+/// [`StoreError::Connect`], [`StoreError::ReadOnly`], [`StoreError::WeakServer`].
 pub(super) fn connect(target: &Target) -> Result<Connection, StoreError> {
     let refused = |source: super::db::Error| StoreError::Connect { place: target.to_string(), source: source.into() };
     let session = Session::connect(target).map_err(refused)?;
     let db = Connection::Postgres(Box::new(session));
     db.execute_batch(SESSION).map_err(refused)?;
+    if shown(&db, "transaction_read_only").map_err(refused)? == "on" {
+        return Err(StoreError::ReadOnly { place: target.to_string() });
+    }
     for (setting, wanted) in DURABLE {
         let found = shown(&db, setting).map_err(refused)?;
         if !wanted.contains(&found.as_str()) && !target.accepts(setting, &found) {

@@ -160,10 +160,11 @@ fn standbys(db: &Connection) -> db::Result<u64> {
 }
 
 fn watermarks(db: &Connection) -> db::Result<BTreeMap<String, Through>> {
-    let mut ask = db.prepare_cached("SELECT job, lane, through FROM watermark ORDER BY job, lane")?;
+    let mut ask = db.prepare_cached("SELECT job, lane, through FROM watermark WHERE job <> ?1 ORDER BY job, lane")?;
     // The judge has a watermark also when there is no row yet.
     let mut through = BTreeMap::from([(super::judgement::JOB.to_owned(), Through::NOTHING)]);
-    let mut rows = ask.query(())?;
+    // Compaction counts there, it does not tell a place.
+    let mut rows = ask.query([super::days::JOB])?;
     while let Some(row) = rows.next()? {
         through.entry(row.get(0)?).or_default().pass(BlockId { lane: Lane(row.get(1)?), no: row.get(2)? });
     }

@@ -24,6 +24,8 @@ pub(super) enum How {
     Copied,
     /// The log of blocks: cell by cell, but for the place in it, which is given anew.
     Log,
+    /// Rows of agents, each under the lane of its agent, which is given anew; `key` is without the lane.
+    ByLane,
     /// Tells places in the log: written anew along with it.
     Places,
     /// Says what runs on this database now: never leaves it.
@@ -45,6 +47,18 @@ pub(super) const TABLES: &[Table] = &[
     Table { name: "block_reach", key: &["lane", "segment"], how: How::Places },
     Table { name: "lane", key: &["lane"], how: How::Places },
     Table { name: "watermark", key: &["job", "lane"], how: How::Places },
+    copied("lost_range", &["agent", "epoch", "after_seq"]),
+    copied("day_block", &["agent", "day", "check_no"]),
+    Table { name: "dirty_hour", key: &["agent", "hour_ms"], how: How::ByLane },
+    copied("latency_hour", &["agent", "check_no", "hour_ms"]),
+    copied("latency_day", &["agent", "check_no", "day"]),
+    copied("latency_month", &["agent", "check_no", "day"]),
+    copied("state_piece", &["agent", "check_no", "day", "first_ms"]),
+    copied("object_version", &["kind", "name", "valid_from", "recorded_at"]),
+    copied("exclusion", &["id"]),
+    copied("exclusion_act", &["exclusion", "seq"]),
+    copied("edition", &["service", "month", "version"]),
+    copied("month_figure", &["service", "month"]),
     copied("outage", &["service", "from_ms"]),
     copied("finding", &["agent", "package", "arch"]),
     copied("energy_hour", &["agent", "source", "hour_ms"]),
@@ -66,5 +80,5 @@ pub(super) const TABLES: &[Table] = &[
 
 /// The tables whose rows are what a database is kept for.
 pub(super) fn kept() -> impl Iterator<Item = &'static Table> {
-    TABLES.iter().filter(|table| matches!(table.how, How::Copied | How::Log))
+    TABLES.iter().filter(|table| matches!(table.how, How::Copied | How::Log | How::ByLane))
 }

@@ -8,10 +8,16 @@ mod groups;
 mod disk_full;
 mod admission;
 mod judgement;
+mod days;
 mod alerts;
 mod access;
 mod audit;
+mod agreement;
 mod leases;
+mod losses;
+mod lost_connections;
+mod conflicts;
+mod servers;
 mod layers;
 mod tables;
 mod transfer;
@@ -109,6 +115,7 @@ fn block(agent: AgentId, epoch: u64, first: u64, records: u32) -> NewBlock {
         received_at: moment,
         from: moment,
         to: moment,
+        told: Seq(0),
         bytes: Bytes::from(format!("{first}+{records}")),
     }
 }

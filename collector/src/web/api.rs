@@ -19,7 +19,7 @@ use serde::Serialize;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi, ToSchema};
 
-use super::{Web, page};
+use super::{Web, decide, page};
 use crate::snapshot::{AlertView, HostView, ServiceView, Snapshot};
 
 /// An error, as it goes out.
@@ -32,7 +32,7 @@ pub(super) struct ErrorBody {
 /// What went wrong.
 #[derive(Debug, Serialize, ToSchema)]
 struct ErrorFact {
-    /// For programs: `not_found`, `invalid_parameter`, `unauthorized`, `method_not_allowed`, `too_many_attempts`, `unavailable`, `cross_site`.
+    /// For programs: `not_found`, `invalid_parameter`, `unauthorized`, `method_not_allowed`, `too_many_attempts`, `unavailable`, `cross_site`, `forbidden`, `conflict`.
     #[schema(example = "not_found")]
     code: &'static str,
     /// For people.
@@ -52,7 +52,7 @@ impl Error {
         Self { status, fact: ErrorFact { code, message: message.into() } }
     }
 
-    fn not_found(message: String) -> Self {
+    pub(super) fn not_found(message: String) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_found", message)
     }
 
@@ -107,7 +107,7 @@ struct AlertList<'a> {
 }
 
 /// Refuses every parameter but those named; gives the value of each that is there.
-fn parameters<const N: usize>(uri: &Uri, names: [&'static str; N]) -> Result<[Option<String>; N], Error> {
+pub(super) fn parameters<const N: usize>(uri: &Uri, names: [&'static str; N]) -> Result<[Option<String>; N], Error> {
     let mut values = [const { None }; N];
     for pair in uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -232,7 +232,10 @@ pub(super) async fn openapi(uri: Uri) -> Result<Response, Error> {
 #[derive(OpenApi)]
 #[openapi(
     info(title = "Peil", description = "What the collector knows now. Times are ms since 1970 UTC, percentages are floored decimal strings."),
-    paths(snapshot, services, service, hosts, host, alerts, openapi),
+    paths(
+        snapshot, services, service, hosts, host, alerts, openapi, decide::exclusions, decide::propose, decide::exclusion,
+        decide::act, decide::months, decide::month_part, decide::make_edition, decide::agreement, decide::apply_files
+    ),
     components(schemas(ErrorBody)),
     modifiers(&Security)
 )]

@@ -21,10 +21,12 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
+use tokio::sync::watch;
 
 use self::store::{StoreMetrics, SurveyMetrics};
 use super::Web;
 use crate::job::look::Surveyed;
+use crate::job::progress::Progress;
 use crate::snapshot::{HostView, Latest, PatchState, ServiceView, Snapshot};
 use crate::store::Store;
 
@@ -57,6 +59,11 @@ impl Metrics {
         self.register(|registry| registry.register_collector(Box::new(SurveyMetrics(surveyed))));
     }
 
+    /// Tells how far the jobs that derive, compact and verify are.
+    pub fn watch_progress(&self, progress: watch::Receiver<Progress>) {
+        self.register(|registry| registry.register_collector(Box::new(ProgressMetrics(progress))));
+    }
+
     /// The text for a scraper.
     ///
     /// # Errors
@@ -76,6 +83,38 @@ pub(super) async fn scrape(State(web): State<Web>) -> Response {
             tracing::error!(%error, "metrics cannot be written");
             (StatusCode::INTERNAL_SERVER_ERROR, "metrics cannot be written\n").into_response()
         }
+    }
+}
+
+#[derive(Debug)]
+struct ProgressMetrics(watch::Receiver<Progress>);
+
+impl Collector for ProgressMetrics {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), std::fmt::Error> {
+        let now = self.0.borrow().clone();
+        let mut gauge = |name, help, value: Option<f64>| {
+            gauges(&mut encoder, name, help, value.map(|value| (vec![], value)).into_iter().collect())
+        };
+        gauge(
+            "peil_dirty_hours",
+            "Hours that wait to be derived, the running ones among them",
+            Some(float(now.dirty_hours)),
+        )?;
+        gauge(
+            "peil_compaction_lag_seconds",
+            "Age of what should have been compacted and is not",
+            Some(seconds(now.compaction_lag)),
+        )?;
+        gauge(
+            "peil_verified_differences",
+            "Stored values that did not follow from the blocks at the last verification; no sample before the first",
+            now.verified.as_ref().map(|verified| count(verified.differences)),
+        )?;
+        gauge(
+            "peil_verified_timestamp_seconds",
+            "When stored values were last compared with the blocks",
+            now.verified.as_ref().map(|verified| seconds(Millis(verified.at.0))),
+        )
     }
 }
 

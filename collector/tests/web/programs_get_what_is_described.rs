@@ -20,6 +20,7 @@ async fn the_document_and_the_router_have_the_same_paths() {
     assert_eq!(described, routed);
     for path in described {
         let real = path.replace("{name}", "Klantportaal").replace("{agent}", &"01".repeat(16));
+        let real = real.replace("{id}", "CHG-7").replace("{service}/{month}", "Klantportaal/2026-10");
         let answer = site.get(&real).await;
         assert_eq!(answer.status, StatusCode::OK, "{real}: {}", answer.text);
         assert_eq!(answer.header("content-type"), "application/json", "{real}");
@@ -47,6 +48,10 @@ async fn the_document_describes_every_value_that_goes_out() {
         "HostList",
         "AlertList",
         "ErrorBody",
+        "ExclusionView",
+        "MonthView",
+        "Notice",
+        "ForecastView",
     ] {
         assert!(schemas.contains_key(name), "{name} is not described: {:?}", schemas.keys());
     }
@@ -62,6 +67,8 @@ async fn the_document_describes_every_value_that_goes_out() {
     let sent = serde_json::to_value(busy()).expect("json");
     assert_eq!(keys(&schemas["ServiceView"]["properties"]), keys(&sent["services"][0]));
     assert_eq!(keys(&schemas["HostView"]["properties"]), keys(&sent["hosts"][0]));
+    assert_eq!(keys(&schemas["ExclusionView"]["properties"]), keys(&sent["exclusions"][0]));
+    assert_eq!(keys(&schemas["MonthView"]["properties"]), keys(&sent["months"][0]));
     assert_eq!(keys(&schemas["AlertView"]["properties"]), keys(&sent["alerts"][0]));
 }
 
@@ -86,6 +93,9 @@ async fn resources_are_parts_of_the_snapshot() {
     });
     assert_eq!(site.get("/api/v1/alerts?state=all").await.json()["alerts"], alerts);
     assert_eq!(site.get("/api/v1/alerts").await.json()["alerts"].as_array().map(Vec::len), Some(2));
+    assert_eq!(site.get("/api/v1/exclusions").await.json()["exclusions"], whole["exclusions"]);
+    assert_eq!(site.get("/api/v1/months").await.json()["months"], whole["months"]);
+    assert_eq!(site.get("/api/v1/months/Archief/2026-10").await.status, StatusCode::NOT_FOUND);
     assert_eq!(site.get("/api/v1/services/Archief").await.json(), whole["services"][0]);
     assert_eq!(site.get(&format!("/api/v1/hosts/{}", "01".repeat(16))).await.json(), whole["hosts"][0]);
 }

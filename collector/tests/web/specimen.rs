@@ -1,8 +1,8 @@
 //! Snapshots made by hand, for tests and for the preview: each shows a state that pages must tell.
 
 use peil_collector::snapshot::{
-    AlertView, CheckView, DeliveryView, EnergyHourView, EnergyView, FindingView, HostView, OutageView, PatchState,
-    PatchView, ServiceView, Snapshot, VantageView,
+    AlertView, CheckView, DeliveryView, EnergyHourView, EnergyView, ExclusionView, FindingView, ForecastView, HostView,
+    LossView, MonthView, OutageView, PatchState, PatchView, ServiceView, Snapshot, TimesView, VantageView,
 };
 use peil_proto::ids::AgentId;
 use peil_proto::sample::State;
@@ -38,6 +38,7 @@ pub(crate) fn calm() -> Snapshot {
         services: vec![service("Burgerportaal"), service("Klantportaal"), service("Zaaksysteem")],
         hosts: vec![host(1, "ams-web-1"), host(2, "ams-web-2")],
         alerts: vec![],
+        ..Snapshot::default()
     }
 }
 
@@ -48,6 +49,9 @@ pub(crate) fn busy() -> Snapshot {
         services: vec![breached(), service("Burgerportaal"), down(), unknown(), at_risk(), without_figure()],
         hosts: vec![overdue(), host(2, "ams-web-2"), due(), silent(), modelled(), revoked(), untold()],
         alerts: alerts(),
+        exclusions: vec![exclusion("CHG-7", "proposed"), exclusion("CHG-6", "approved")],
+        months: vec![month("Klantportaal", Some(2)), month("Burgerportaal", None)],
+        ..Snapshot::default()
     }
 }
 
@@ -72,6 +76,7 @@ pub(crate) fn service(name: &str) -> ServiceView {
         budget_left_ms: Millis(12_592_000),
         counted_down_ms: Millis(368_000),
         unknown_ms: Millis(0),
+        forecast: ForecastView::default(),
         figure: json!({
             "month": "2026-11", "month_ms": 1_952_000_000_i64, "not_covered_ms": 0, "out_of_window_ms": 0,
             "holiday_ms": 0, "excluded_ms": 7_200_000, "up_ms": 1_944_432_000_i64, "down_ms": 368_000,
@@ -204,6 +209,7 @@ fn check(name: &str, target: &str, states: [State; 2]) -> CheckView {
         target: target.to_owned(),
         interval_ms: Millis(60_000),
         vantages: vec![seen(1, "ams-web-1", states[0]), seen(2, "ams-web-2", states[1])],
+        times: Some(TimesView { count: 43_200, p50_us: 97_791, p95_us: 142_335, p99_us: 168_959 }),
     }
 }
 
@@ -220,6 +226,7 @@ pub(crate) fn host(n: u8, name: &str) -> HostView {
         last_contact: Some(minutes_ago(0)),
         records: 184_220,
         records_lost: 0,
+        losses: vec![],
         backlog: 3,
         plan_refused: vec![],
         rss_bytes: 13_002_342,
@@ -289,6 +296,13 @@ pub(crate) fn overdue() -> HostView {
     ];
     view.plan_refused = vec!["check 4: the local policy forbids 10.0.0.0/8".to_owned()];
     view.records_lost = 12;
+    view.losses = vec![LossView {
+        from: minutes_ago(95),
+        to: minutes_ago(93),
+        records: 12,
+        reason: "never_came".to_owned(),
+        explanation: "dropped or damaged on the host before they were sent".to_owned(),
+    }];
     view
 }
 
@@ -393,4 +407,38 @@ fn alerts() -> Vec<AlertView> {
         ),
         over,
     ]
+}
+
+/// Maintenance an hour ago that ran over.
+fn exclusion(id: &str, progress: &str) -> ExclusionView {
+    let decided = progress != "proposed";
+    ExclusionView {
+        id: id.to_owned(),
+        service: "Klantportaal".to_owned(),
+        kind: "maintenance".to_owned(),
+        from: minutes_ago(120),
+        to: minutes_ago(60),
+        reason: "nieuwe schijven".to_owned(),
+        progress: progress.to_owned(),
+        proposed_by: "anna".to_owned(),
+        decided_by: if decided { "bert".to_owned() } else { String::new() },
+        counted_ms: Some(if decided { Millis(30 * 60_000) } else { Millis::ZERO }),
+        refused: Some(if decided { "over_cap" } else { "not_approved" }.to_owned()),
+        overrun_ms: decided.then_some(Millis(5 * 60_000)),
+    }
+}
+
+/// October: sealed as this edition by the calendar, and different since; or a draft.
+fn month(service: &str, edition: Option<u32>) -> MonthView {
+    MonthView {
+        service: service.to_owned(),
+        month: "2026-10".to_owned(),
+        stage: if edition.is_some() { "sealed" } else { "draft" }.to_owned(),
+        edition,
+        sealed_at: edition.map(|_| minutes_ago(24 * 60)),
+        sealed_by: None,
+        official: Some("99.812345".to_owned()),
+        verdict: "met".to_owned(),
+        differs: edition.is_some(),
+    }
 }

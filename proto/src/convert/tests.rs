@@ -3,7 +3,8 @@
 use prost::Message as _;
 
 use super::*;
-use crate::plan::{CheckDef, CheckKind, Plan};
+use crate::plan::{CheckDef, CheckKind, Http, Plan, Tcp, TlsOptions};
+use crate::summary::Summary;
 
 fn one_of_each() -> Vec<Record> {
     let certificate = Certificate {
@@ -29,6 +30,8 @@ fn one_of_each() -> Vec<Record> {
             reason: GapReason::SpoolFull,
             check: None,
             records_lost: 4,
+            ok_lost: 3,
+            not_ok_lost: 1,
         }),
         Record::Detail(ProbeDetail {
             check: CheckNo(3),
@@ -54,7 +57,36 @@ fn one_of_each() -> Vec<Record> {
         }),
         Record::Facts(HostFacts { cpus: 2, ..HostFacts::default() }),
         Record::Vitals(Vitals { spool_degraded: true, ..Vitals::default() }),
+        Record::Summary(summary()),
     ]
+}
+
+fn summary() -> Summary {
+    let sample = |tick: i64, connect: u32| Sample {
+        check: CheckNo(3),
+        scheduled_at: UtcTime(7_000 + tick * 60_000),
+        delay: Millis(tick),
+        outcome: Outcome::Up { code: 204 },
+        phases: Phases { connect: Some(Micros(connect)), ..Phases::default() },
+    };
+    let mut summary = Summary::of(&sample(0, 900)).expect("up");
+    assert!(summary.take(&sample(1, 1_500)) && summary.take(&sample(2, 1_400)));
+    summary
+}
+
+#[test]
+fn a_summary_that_contradicts_itself_is_refused_by_field() {
+    let Kind::Summary(good) = to_wire(&Record::Summary(summary())).kind.expect("a kind") else { panic!("a summary") };
+    let cases: [(wire::Summary, &str); 4] = [
+        (wire::Summary { count: 0, ..good.clone() }, "summary.count"),
+        (wire::Summary { count: 5_000, ..good.clone() }, "summary.count"),
+        (wire::Summary { step_ms: 0, ..good.clone() }, "summary.step_ms"),
+        (wire::Summary { code: 70_000, ..good }, "summary.code"),
+    ];
+    for (bad, field) in cases {
+        let bytes = wire::Record { kind: Some(Kind::Summary(bad)) }.encode_to_vec();
+        assert_eq!(from_spool(&bytes), Err(Malformed::Field(field)));
+    }
 }
 
 #[test]
@@ -76,16 +108,43 @@ fn a_kind_from_the_future_is_skipped_and_nonsense_is_refused_by_field() {
     assert!(from_spool(&[0xff]).is_err());
 }
 
-#[test]
-fn plans_survive_the_wire() {
-    let kind = CheckKind::Http {
-        url: "https://localhost/".into(),
-        status: vec![(200, 299), (401, 401)],
-        contains: Some("ok".into()),
-        ca_file: None,
-        cert_days_min: Some(14),
+fn plan_of(kinds: impl IntoIterator<Item = CheckKind>) -> Plan {
+    let check = |(no, kind)| CheckDef {
+        no: CheckNo(no),
+        name: format!("check-{no}"),
+        interval_ms: 15_000,
+        timeout_ms: 5_000,
+        kind,
     };
-    let check = CheckDef { no: CheckNo(1), name: "web".into(), interval_ms: 15_000, timeout_ms: 5_000, kind };
-    let plan = Plan { version: 7, checks: vec![check] };
-    assert_eq!(plan_from_wire(plan_to_wire(&plan)), Ok(plan));
+    Plan { version: 7, checks: (1..).zip(kinds).map(check).collect() }
+}
+
+#[test]
+fn plans_survive_the_wire_and_say_it_in_the_first_form_where_that_is_enough() {
+    let tls = TlsOptions { cert_days_min: Some(14), ..TlsOptions::default() };
+    let url = "https://localhost/".to_owned();
+    let status = vec![(200, 299), (401, 401)];
+    let simple = Http { url, status, contains: Some("ok".into()), tls, ..Http::default() };
+    let more = Http { method: "HEAD".into(), ..simple.clone() };
+    let plan = plan_of([CheckKind::Http(simple), CheckKind::Http(more)]);
+    let wire = plan_to_wire(&plan);
+    assert!(matches!(wire.checks[0].kind, Some(wire::check::Kind::Http(_))), "an agent of 0.1 reads it");
+    assert!(matches!(wire.checks[1].kind, Some(wire::check::Kind::Options(_))), "it must not GET in place of HEAD");
+    assert_eq!(plan_from_wire(wire), Ok(plan));
+}
+
+#[test]
+fn a_check_this_agent_does_not_know_is_left_out_by_name_and_the_rest_runs() {
+    let known = CheckKind::Tcp(Tcp { address: "a:1".into(), ..Tcp::default() });
+    let mut wire = plan_to_wire(&plan_of([known.clone(), known.clone(), known.clone()]));
+    wire.checks[0].kind = None;
+    let newer = wire::OptionsCheck { kind: "teapot".into(), options: "{}".into() };
+    wire.checks[1].kind = Some(wire::check::Kind::Options(newer));
+    let plan = plan_from_wire(wire).expect("is in force");
+    assert_eq!(plan.checks.len(), 3, "each keeps its ticks, and with them its records");
+    assert_eq!(plan.checks[2].kind, known);
+    let left_out = plan.left_out();
+    assert_eq!(left_out.len(), 2);
+    assert!(left_out[0].starts_with("check check-1: ") && left_out[1].contains("teapot"), "{left_out:?}");
+    assert_eq!(plan_to_wire(&plan).checks.len(), 1, "nobody is sent a check that cannot run");
 }

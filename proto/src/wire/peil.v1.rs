@@ -3,7 +3,7 @@
 /// (see proto/src/block.rs); all other kinds are embedded in the block as they are.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Record {
-    #[prost(oneof = "record::Kind", tags = "1, 2, 3, 4, 5, 6, 7")]
+    #[prost(oneof = "record::Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
     pub kind: ::core::option::Option<record::Kind>,
 }
 /// Nested message and enum types in `Record`.
@@ -24,6 +24,8 @@ pub mod record {
         Facts(super::HostFacts),
         #[prost(message, tag = "7")]
         Vitals(super::Vitals),
+        #[prost(message, tag = "8")]
+        Summary(super::Summary),
     }
 }
 /// The result of one due tick of one check.
@@ -72,6 +74,50 @@ pub struct Gap {
     /// Records lost, when they had numbers; 0 if they were never made.
     #[prost(uint64, tag = "5")]
     pub records_lost: u64,
+    /// Of the ticks lost, those that were up and those that were not, when the agent could still count them.
+    #[prost(uint64, tag = "6")]
+    pub ok_lost: u64,
+    #[prost(uint64, tag = "7")]
+    pub not_ok_lost: u64,
+}
+/// Routine successes that a full spool folded into one record. No tick is lost: each was up at its time. What is
+/// lost is which phase took how long in which of them.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Summary {
+    #[prost(uint32, tag = "1")]
+    pub check: u32,
+    /// The first tick, ms since 1970 UTC. The others follow it every `step_ms`.
+    #[prost(sfixed64, tag = "2")]
+    pub first_ms: i64,
+    #[prost(uint32, tag = "3")]
+    pub step_ms: u32,
+    /// How many ticks, at most 4096.
+    #[prost(uint32, tag = "4")]
+    pub count: u32,
+    /// The protocol's own number (HTTP status) of every one of them.
+    #[prost(uint32, tag = "5")]
+    pub code: u32,
+    /// Longest delay, ms.
+    #[prost(sint64, tag = "6")]
+    pub delay_max_ms: i64,
+    #[prost(message, repeated, tag = "7")]
+    pub phases: ::prost::alloc::vec::Vec<PhaseSummary>,
+}
+/// The times of one phase over the ticks of a summary.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PhaseSummary {
+    /// 0 resolve, 1 connect, 2 tls, 3 first byte, 4 transfer.
+    #[prost(uint32, tag = "1")]
+    pub phase: u32,
+    #[prost(uint32, tag = "2")]
+    pub min_us: u32,
+    #[prost(uint32, tag = "3")]
+    pub max_us: u32,
+    #[prost(uint64, tag = "4")]
+    pub sum_us: u64,
+    /// Histogram: bucket, count, bucket, count, ... in order (see proto/src/summary.rs).
+    #[prost(uint32, repeated, tag = "5")]
+    pub buckets: ::prost::alloc::vec::Vec<u32>,
 }
 /// What stands behind a sample: sent when the outcome of a check changes and when its certificate does.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -280,6 +326,12 @@ pub struct Vitals {
     /// The plan in force.
     #[prost(uint64, tag = "10")]
     pub plan_version: u64,
+    /// Of the ticks due, those that waited for more than a tenth of their interval: their timing says something about this host.
+    #[prost(uint32, tag = "11")]
+    pub ticks_tainted: u32,
+    /// The agent is overloaded and runs only one of this many ticks of checks that are not marked as more important; 0 or 1: all.
+    #[prost(uint32, tag = "12")]
+    pub stretch: u32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AgentMessage {
@@ -342,6 +394,10 @@ pub struct Hello {
     pub wall_ms: i64,
     #[prost(string, tag = "8")]
     pub hostname: ::prost::alloc::string::String,
+    /// Random, made when the agent starts. One that comes back after another was seen means that two hosts use this
+    /// identity at once. 0: an agent that does not tell.
+    #[prost(fixed64, tag = "9")]
+    pub run: u64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Welcome {
@@ -354,6 +410,10 @@ pub struct Welcome {
     /// Bytes of blocks the agent may have unacked at any moment.
     #[prost(uint32, tag = "3")]
     pub unacked_bytes_max: u32,
+    /// The mark above may be of records another host sent under this identity: the agent forgets nothing, and sends what
+    /// it has under a new generation of its spool. An agent that does not know this goes on after the mark.
+    #[prost(bool, tag = "4")]
+    pub renew_epoch: bool,
 }
 /// A block of records with consecutive sequence numbers.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -411,6 +471,9 @@ pub struct PlanResult {
     /// Why the plan was refused; empty when it is in force.
     #[prost(string, repeated, tag = "2")]
     pub refused: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Checks of a plan in force that this agent cannot run, each with its reason: "check NAME: …".
+    #[prost(string, repeated, tag = "3")]
+    pub left_out: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Check {
@@ -425,7 +488,7 @@ pub struct Check {
     /// Total deadline of one probe, ms.
     #[prost(uint32, tag = "4")]
     pub timeout_ms: u32,
-    #[prost(oneof = "check::Kind", tags = "5, 6, 7")]
+    #[prost(oneof = "check::Kind", tags = "5, 6, 7, 8")]
     pub kind: ::core::option::Option<check::Kind>,
 }
 /// Nested message and enum types in `Check`.
@@ -438,7 +501,20 @@ pub mod check {
         Tcp(super::TcpCheck),
         #[prost(message, tag = "7")]
         Tls(super::TlsCheck),
+        #[prost(message, tag = "8")]
+        Options(super::OptionsCheck),
     }
+}
+/// Any check the messages below cannot say in full. An agent that does not know the kind or one of the options leaves
+/// out this check, by name (PlanResult.left_out), and runs the others.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct OptionsCheck {
+    /// Word of the kind, as in the settings: "dns".
+    #[prost(string, tag = "1")]
+    pub kind: ::prost::alloc::string::String,
+    /// Its options as a JSON object (proto/src/plan/KIND.rs); those at their standard value are left out.
+    #[prost(string, tag = "2")]
+    pub options: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct HttpCheck {

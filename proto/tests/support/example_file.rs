@@ -86,7 +86,7 @@ impl Example {
 
 /// The keys that `source` takes out of its tables: the first string in each call that reads one.
 pub(crate) fn keys_known(source: &str) -> BTreeSet<String> {
-    const READERS: [&str; 18] = [
+    const READERS: [&str; 21] = [
         "need",
         "need_str",
         "need_int",
@@ -100,6 +100,9 @@ pub(crate) fn keys_known(source: &str) -> BTreeSet<String> {
         "strings",
         "take",
         "take_some",
+        "read",
+        "read_map",
+        "read_number",
         "read_ms",
         "read_percent",
         "read_address",

@@ -5,6 +5,8 @@
 //!
 //! What a server leaves behind is removed when its handle goes; of a process that was killed, when the next one starts.
 
+pub mod proxy;
+
 use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::{PermissionsExt as _, chown};
@@ -91,6 +93,11 @@ impl Server {
         format!("{}?options=-csearch_path%3D{name}", self.url())
     }
 
+    /// Process id of the postmaster; `None` while it is down.
+    pub fn pid(&self) -> Option<u32> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(Child::id)
+    }
+
     /// Port on loopback.
     pub fn port(&self) -> u16 {
         self.port
@@ -145,6 +152,46 @@ impl Server {
         let child = spawn_from_a_lasting_thread(command);
         *self.running.lock().unwrap_or_else(PoisonError::into_inner) = Some(child);
         self.wait_until_it_answers();
+    }
+
+    /// A line that decides before all others who is let in and how, as in `pg_hba.conf`; in force when this returns.
+    ///
+    /// # Panics
+    /// When the server does not take it.
+    pub fn admit(&self, line: &str) {
+        let path = self.dir.join("data/pg_hba.conf");
+        let before = std::fs::read_to_string(&path).expect("readable");
+        std::fs::write(&path, format!("{line}\n{before}")).expect("written");
+        self.reload();
+    }
+
+    /// From now on it speaks TLS with this certificate and key, both PEM.
+    ///
+    /// # Panics
+    /// When the server does not take them.
+    pub fn speak_tls(&self, certificate: &str, key: &str) {
+        for (name, text) in [("server.crt", certificate), ("server.key", key)] {
+            let path = self.dir.join("data").join(name);
+            std::fs::write(&path, text).expect("written");
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("ours");
+            if rustix::process::geteuid().is_root() {
+                chown(&path, Some(id_of("passwd")), Some(id_of("group"))).expect("given away");
+            }
+        }
+        self.sql("postgres", "ALTER SYSTEM SET ssl = on");
+        self.reload();
+    }
+
+    /// Reads its settings again; they are in force when this returns.
+    fn reload(&self) {
+        let when = || self.sql("postgres", "SELECT pg_conf_load_time()");
+        let before = when();
+        self.sql("postgres", "SELECT pg_reload_conf()");
+        let started = Instant::now();
+        while when() == before {
+            assert!(started.elapsed() < PATIENCE, "PostgreSQL does not read its settings again");
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// A streaming replica, on a port of its own, that applies what this server commits.

@@ -14,10 +14,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use peil_proto::plan::{TlsOptions, TlsVersion};
 use peil_proto::sample::FailureKind;
 use peil_proto::time::WallClock;
 use rustls::client::danger::ServerCertVerifier;
-use rustls::client::{Resumption, WebPkiServerVerifier};
+use rustls::client::{ResolvesClientCert, Resumption, WebPkiServerVerifier};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::{ClientConfig, RootCertStore};
@@ -92,8 +93,13 @@ impl TrustError {
 #[derive(Debug)]
 pub(crate) struct TlsConfigs {
     clock: WallClock,
-    kept: Mutex<HashMap<Option<PathBuf>, Arc<Trusted>>>,
+    kept: Mutex<HashMap<Key, Arc<Trusted>>>,
 }
+
+/// What one trust differs from another in: the CA file (none: the public roots) and the lowest version.
+type Key = (Option<PathBuf>, TlsVersion);
+
+const ONLY_TLS13: &[&rustls::SupportedProtocolVersion] = &[&rustls::version::TLS13];
 
 /// What one CA file, or the public roots, stands for.
 #[derive(Debug)]
@@ -117,24 +123,24 @@ impl TlsConfigs {
         Self { clock, kept: Mutex::default() }
     }
 
-    /// The trust for `ca_file`; the public roots for `None`.
+    /// The trust that `options` name: a CA file or the public roots, and the versions of TLS.
     ///
     /// # Errors
     /// Why the file cannot be used. Not remembered: the next probe looks again.
-    pub(crate) fn trusting(&self, ca_file: Option<&str>) -> Result<Arc<Trusted>, TrustError> {
-        let path = ca_file.map(PathBuf::from);
+    pub(crate) fn trusting(&self, options: &TlsOptions) -> Result<Arc<Trusted>, TrustError> {
+        let path = options.ca_file.as_deref().map(PathBuf::from);
         let stamp = path.as_deref().map(stamp_of).transpose()?;
         // The lock is held while reading, so that a hundred probes at start-up read a file once.
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(found) = kept.get(&path).filter(|found| found.stamp == stamp) {
+        if let Some(found) = kept.get(&(path.clone(), options.min_version)).filter(|found| found.stamp == stamp) {
             return Ok(Arc::clone(found));
         }
         let own = path.as_deref().map(read_bundle).transpose()?.unwrap_or_default();
-        let built = Arc::new(Trusted::build(path.as_deref(), own, stamp, &self.clock)?);
+        let built = Arc::new(Trusted::build(path.as_deref(), own, stamp, options.min_version, &self.clock)?);
         if kept.len() >= CA_FILES_MAX {
             kept.clear();
         }
-        kept.insert(path, Arc::clone(&built));
+        kept.insert((path, options.min_version), Arc::clone(&built));
         Ok(built)
     }
 }
@@ -162,6 +168,7 @@ impl Trusted {
         path: Option<&Path>,
         own: Vec<CertificateDer<'static>>,
         stamp: Option<Stamp>,
+        min_version: TlsVersion,
         clock: &WallClock,
     ) -> Result<Self, TrustError> {
         let mut roots = RootCertStore::empty();
@@ -179,7 +186,10 @@ impl Trusted {
             .build()
             .map_err(|error| TrustError::Setup(error.to_string()))?;
         let mut config = ClientConfig::builder_with_details(provider, Arc::new(TlsClock(clock.clone())))
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(match min_version {
+                TlsVersion::V12 => rustls::DEFAULT_VERSIONS,
+                TlsVersion::V13 => ONLY_TLS13,
+            })
             .map_err(|error| TrustError::Setup(error.to_string()))?
             .with_webpki_verifier(Arc::clone(&verifier))
             .with_no_client_auth();
@@ -188,9 +198,17 @@ impl Trusted {
     }
 
     /// Settings for one connection. A clone copies some pointers; the roots are shared.
-    pub(crate) fn config(&self, recorder: &Arc<Recorder>, alpn: Option<&'static [u8]>) -> ClientConfig {
+    pub(crate) fn config(
+        &self,
+        recorder: &Arc<Recorder>,
+        alpn: Vec<Vec<u8>>,
+        client: Option<Arc<dyn ResolvesClientCert>>,
+    ) -> ClientConfig {
         let mut config = self.config.clone();
-        config.alpn_protocols = alpn.map(<[u8]>::to_vec).into_iter().collect();
+        config.alpn_protocols = alpn;
+        if let Some(client) = client {
+            config.client_auth_cert_resolver = client;
+        }
         let verifier: Arc<dyn ServerCertVerifier> = Arc::<Recorder>::clone(recorder);
         config.dangerous().set_certificate_verifier(verifier);
         config
@@ -213,6 +231,10 @@ mod tests {
 
     use super::*;
 
+    fn of(ca_file: Option<&str>) -> TlsOptions {
+        TlsOptions { ca_file: ca_file.map(str::to_owned), ..TlsOptions::default() }
+    }
+
     fn clock() -> WallClock {
         WallClock::manual(UtcTime::parse("2026-04-01T00:00:00Z").expect("a time"))
     }
@@ -225,13 +247,13 @@ mod tests {
         let one = rcgen::generate_simple_self_signed(["a.test".to_owned()]).expect("a certificate").cert.pem();
         std::fs::write(&path, &one).expect("writes");
         let configs = TlsConfigs::new(clock());
-        let first = configs.trusting(Some(name)).expect("reads");
-        assert!(Arc::ptr_eq(&first, &configs.trusting(Some(name)).expect("reads")));
+        let first = configs.trusting(&of(Some(name))).expect("reads");
+        assert!(Arc::ptr_eq(&first, &configs.trusting(&of(Some(name))).expect("reads")));
         let two = rcgen::generate_simple_self_signed(["b.test".to_owned()]).expect("a certificate").cert.pem();
         std::fs::write(&path, one + &two).expect("writes");
-        assert_eq!(configs.trusting(Some(name)).expect("reads").own.len(), 2);
-        let public = configs.trusting(None).expect("public roots");
-        assert!(Arc::ptr_eq(&public, &configs.trusting(None).expect("public roots")));
+        assert_eq!(configs.trusting(&of(Some(name))).expect("reads").own.len(), 2);
+        let public = configs.trusting(&of(None)).expect("public roots");
+        assert!(Arc::ptr_eq(&public, &configs.trusting(&of(None)).expect("public roots")));
     }
 
     #[test]
@@ -243,7 +265,7 @@ mod tests {
             if let Some(content) = content {
                 std::fs::write(&path, content).expect("writes");
             }
-            let failure = configs.trusting(path.to_str()).expect_err("refused").into_failure();
+            let failure = configs.trusting(&of(path.to_str())).expect_err("refused").into_failure();
             assert!(!failure.kind.is_about_target(), "{failure:?}");
             failure.text
         };

@@ -596,3 +596,22 @@ fn files_set_aside_do_not_pile_up() {
     let bytes: u64 = aside.map(|entry| entry.metadata().unwrap().len()).sum();
     assert!(bytes <= 2 * SMALL.bytes_max + 4_096, "{bytes}");
 }
+
+#[test]
+fn what_a_collector_lost_again_is_taken_back_as_far_as_it_still_lies_here() {
+    let dir = tempdir().unwrap();
+    let (mut spool, _) = open(dir.path());
+    fill(&mut spool, 1, 30);
+    spool.release(Seq(25)).unwrap();
+    assert_eq!(seqs(&read_all(&mut spool)), (26..=30).collect::<Vec<_>>());
+    let oldest = segment::first_of(segments(dir.path())[0].file_name().unwrap().to_str().unwrap()).unwrap();
+    assert!((2..=25).contains(&oldest), "whole segments are gone, the one with the mark is not: {oldest}");
+    assert_eq!(spool.rewind(Seq(3)), Seq(oldest - 1));
+    assert_eq!(seqs(&read_all(&mut spool)), (oldest..=30).collect::<Vec<_>>());
+    assert_eq!(spool.rewind(Seq(29)), Seq(oldest - 1), "it never goes forward");
+    spool.release(Seq(30)).unwrap();
+    assert_eq!(read_all(&mut spool), []);
+    assert!(spool.take_dropped().is_empty(), "nothing is told as lost");
+    drop(spool);
+    assert_eq!(open(dir.path()).0.acked(), Seq(30));
+}

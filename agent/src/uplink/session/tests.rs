@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use peil_proto::ids::CheckNo;
-use peil_proto::plan::{CheckDef, CheckKind};
+use peil_proto::plan::{CheckDef, CheckKind, Tcp};
 use peil_proto::record::{Record, Vitals};
 use peil_proto::wire::telemetry_server::{Telemetry, TelemetryServer};
 use peil_proto::wire::{Ack, Refusal, RetryAfter, Welcome};
@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tonic::{Request, Response, Status};
 
 use super::*;
-use crate::recorder::SpoolThread;
+use crate::recorder::{Ledger, SpoolThread};
 use crate::spool::{Limits, Spool};
 
 /// The collector's end of one stream.
@@ -26,12 +26,17 @@ impl Conversation {
         self.say.send(Ok(CollectorMessage { kind: Some(kind) })).await.expect("the agent listens");
     }
 
-    async fn welcome(&mut self, acked: u64, unacked_bytes_max: u32) -> Hello {
+    async fn greeted(&mut self) -> Hello {
         let Some(AgentMessage { kind: Some(Say::Hello(hello)) }) = self.hear.message().await.expect("a greeting")
         else {
             panic!("the agent greets first");
         };
-        self.say(Hear::Welcome(Welcome { acked, wall_ms: i64::MIN, unacked_bytes_max })).await;
+        hello
+    }
+
+    async fn welcome(&mut self, acked: u64, unacked_bytes_max: u32) -> Hello {
+        let hello = self.greeted().await;
+        self.say(Hear::Welcome(Welcome { acked, wall_ms: i64::MIN, unacked_bytes_max, renew_epoch: false })).await;
         hello
     }
 
@@ -88,7 +93,8 @@ impl Play {
         let limits = Limits { keep_free_bytes: 0, ..Limits::default() };
         let (spool, _) = Spool::open(&dir.path().join("spool"), "machine", limits).expect("opens");
         let clock = WallClock::manual(UtcTime(1_776_247_200_000));
-        let (recorder, thread) = Recorder::start(spool, clock.clone()).expect("starts");
+        let (recorder, thread) =
+            Recorder::start(spool, clock.clone(), Ledger::open(dir.path().join("gaps"), Millis::DAY)).expect("starts");
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let (stage, conversations) = mpsc::channel(1);
@@ -101,8 +107,10 @@ impl Play {
             plans: Arc::new(watch::channel(Arc::new(Plan::default())).0),
             state_dir: dir.path().to_owned(),
             hostname: "host".into(),
+            run: 42,
             batch_every,
             clock,
+            board: Board::default(),
         };
         let (stop, sessions) = (CancellationToken::new(), JoinSet::new());
         Self { uplink, thread, address, conversations, stop, tasks, sessions, dir }
@@ -145,7 +153,7 @@ const WINDOW: u32 = 256 << 10;
 const PATIENT: Millis = Millis(3_600_000);
 
 #[tokio::test]
-async fn what_was_not_acked_is_sent_again_and_what_was_is_not() {
+async fn f1_what_was_not_acked_is_sent_again_and_what_was_is_not() {
     let mut play = Play::new(PATIENT).await;
     play.record(3, true).await;
     let mut one = play.connect().await;
@@ -170,6 +178,11 @@ async fn the_collectors_mark_releases_what_an_ack_that_was_lost_would_have() {
     let mut play = Play::new(PATIENT).await;
     play.record(3, true).await;
     let mut collector = play.connect().await;
+    collector.welcome(0, WINDOW).await;
+    collector.batch().await;
+    drop(collector);
+    play.ended().await.expect_err("broken off");
+    let mut collector = play.connect().await;
     let hello = collector.welcome(2, WINDOW).await;
     assert_eq!(collector.batch().await, (hello.epoch, 3, 1));
     play.acked(2).await;
@@ -192,7 +205,7 @@ async fn an_ack_for_another_epoch_or_for_what_was_never_sent_releases_nothing_mo
 }
 
 #[tokio::test]
-async fn a_refused_batch_is_set_aside_and_what_follows_is_sent() {
+async fn f6_a_refused_batch_is_set_aside_and_what_follows_is_sent() {
     let mut play = Play::new(PATIENT).await;
     play.record(2, true).await;
     let mut collector = play.connect().await;
@@ -217,7 +230,7 @@ async fn a_refused_batch_is_set_aside_and_what_follows_is_sent() {
 }
 
 #[tokio::test]
-async fn a_pause_the_collector_asks_for_is_kept_but_never_for_days() {
+async fn f5_a_pause_the_collector_asks_for_is_kept_but_never_for_days() {
     for (asked_ms, kept) in [(5_000, Duration::from_secs(5)), (u32::MAX, RETRY_AFTER_MAX)] {
         let mut play = Play::new(PATIENT).await;
         play.record(1, true).await;
@@ -235,27 +248,72 @@ async fn a_pause_the_collector_asks_for_is_kept_but_never_for_days() {
 }
 
 #[tokio::test]
-async fn a_spool_that_was_put_back_from_a_copy_releases_nothing_and_says_so() {
+async fn f29_a_spool_that_was_put_back_from_a_copy_goes_on_under_a_new_epoch_and_loses_nothing() {
     let mut play = Play::new(PATIENT).await;
     play.record(3, true).await;
     let mut collector = play.connect().await;
-    collector.welcome(9, WINDOW).await;
+    let old = collector.welcome(9, WINDOW).await.epoch;
     let ended = play.ended().await.expect_err("cannot go on");
-    assert!(matches!(ended, SessionError::Rewound { acked: Seq(9), last: Seq(3) }), "{ended:?}");
-    assert_eq!(play.uplink.recorder.read_after(Seq(0), 10, 1 << 20).await.len(), 3);
+    assert!(matches!(ended, SessionError::Rewound { acked: Seq(9), last: Seq(0) }), "{ended:?}");
+    let mut collector = play.connect().await;
+    let hello = collector.welcome(0, WINDOW).await;
+    assert_ne!(hello.epoch, old);
+    assert_eq!(collector.batch().await, (hello.epoch, 1, 3));
+    collector.say(Hear::Ack(Ack { epoch: hello.epoch, through: 3 })).await;
+    play.acked(3).await;
     play.close().await;
 }
 
 #[tokio::test]
-async fn a_plan_is_kept_and_a_bad_one_leaves_the_last_good_one_in_force() {
+async fn f29_an_agent_that_is_told_of_a_twin_releases_nothing_and_takes_a_new_epoch() {
+    let mut play = Play::new(PATIENT).await;
+    play.record(3, true).await;
+    let mut collector = play.connect().await;
+    let first = collector.welcome(0, WINDOW).await;
+    assert_eq!((collector.batch().await, first.run), ((first.epoch, 1, 3), 42));
+    drop(collector);
+    play.ended().await.expect_err("broken off");
+    let mut collector = play.connect().await;
+    collector.greeted().await;
+    collector.say(Hear::Welcome(Welcome { acked: 2, wall_ms: 0, unacked_bytes_max: WINDOW, renew_epoch: true })).await;
+    play.ended().await.expect_err("comes again");
+    let mut collector = play.connect().await;
+    let second = collector.welcome(0, WINDOW).await;
+    assert_ne!(second.epoch, first.epoch);
+    assert_eq!(collector.batch().await, (second.epoch, 1, 3), "also what the mark would have released");
+    play.close().await;
+}
+
+#[tokio::test]
+async fn a_collector_that_was_put_back_from_a_copy_gets_again_what_the_spool_still_has() {
+    let mut play = Play::new(PATIENT).await;
+    play.record(3, true).await;
+    let mut collector = play.connect().await;
+    let hello = collector.welcome(0, WINDOW).await;
+    assert_eq!(collector.batch().await, (hello.epoch, 1, 3));
+    collector.say(Hear::Ack(Ack { epoch: hello.epoch, through: 3 })).await;
+    play.acked(3).await;
+    drop(collector);
+    let _ = play.ended().await;
+    let mut restored = play.connect().await;
+    let hello = restored.welcome(1, WINDOW).await;
+    assert_eq!((hello.acked, hello.last), (3, 3), "it says what it was told");
+    assert_eq!(restored.batch().await, (hello.epoch, 2, 2));
+    restored.say(Hear::Ack(Ack { epoch: hello.epoch, through: 3 })).await;
+    play.acked(3).await;
+    play.close().await;
+}
+
+#[tokio::test]
+async fn f25_a_plan_is_kept_and_a_bad_one_leaves_the_last_good_one_in_force() {
     let mut play = Play::new(PATIENT).await;
     let mut collector = play.connect().await;
     collector.welcome(0, WINDOW).await;
-    let kind = CheckKind::Tcp { address: "localhost:22".into() };
+    let kind = CheckKind::Tcp(Tcp { address: "localhost:22".into(), ..Tcp::default() });
     let good = CheckDef { no: CheckNo(1), name: "ssh".into(), interval_ms: 5_000, timeout_ms: 1_000, kind };
     let bad = CheckDef { timeout_ms: 9_000, ..good.clone() };
     collector.say(Hear::Plan(convert::plan_to_wire(&Plan { version: 1, checks: vec![good] }))).await;
-    assert_eq!(collector.plan_result().await, PlanResult { version: 1, refused: vec![] });
+    assert_eq!(collector.plan_result().await, PlanResult { version: 1, refused: vec![], left_out: vec![] });
     collector.say(Hear::Plan(convert::plan_to_wire(&Plan { version: 2, checks: vec![bad] }))).await;
     let answer = collector.plan_result().await;
     assert_eq!((answer.version, answer.refused.len()), (2, 1));
@@ -265,7 +323,7 @@ async fn a_plan_is_kept_and_a_bad_one_leaves_the_last_good_one_in_force() {
 }
 
 #[tokio::test]
-async fn stopping_hands_over_what_is_durable_and_waits_for_the_ack() {
+async fn f32_stopping_hands_over_what_is_durable_and_waits_for_the_ack() {
     let mut play = Play::new(PATIENT).await;
     let mut collector = play.connect().await;
     let hello = collector.welcome(0, WINDOW).await;
@@ -281,7 +339,7 @@ async fn stopping_hands_over_what_is_durable_and_waits_for_the_ack() {
 fn session(uplink: &Uplink, say: mpsc::Sender<AgentMessage>) -> Session<'_> {
     Session {
         uplink,
-        epoch: uplink.recorder.epoch,
+        epoch: uplink.recorder.state().borrow().epoch,
         say,
         sent: Seq(0),
         in_flight: VecDeque::new(),
@@ -313,5 +371,31 @@ async fn records_that_cannot_be_read_are_not_asked_for_in_a_loop() {
     assert!(session.send_due(state, true).await.expect("goes on") == Left::Nothing, "a stopping agent may stop");
     assert!(session.waiting_since.is_some_and(|since| since > long_ago), "looked at again after the usual patience");
     drop(session);
+    play.close().await;
+}
+
+/// A message as a collector of 25 November 2026 sent it.
+fn recorded(name: &str) -> Hear {
+    use prost::Message as _;
+    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/../proto/tests/fixtures/protocol-1");
+    let bytes = std::fs::read(std::path::Path::new(dir).join(name)).expect(name);
+    CollectorMessage::decode(&*bytes).expect(name).kind.expect(name)
+}
+
+#[tokio::test]
+async fn f33_an_old_collector_is_understood_from_welcome_to_the_last_ack() {
+    let mut play = Play::new(PATIENT).await;
+    play.record(3, true).await;
+    let mut collector = play.connect().await;
+    let hello = collector.greeted().await;
+    collector.say(recorded("collector-welcome")).await;
+    assert_eq!(collector.batch().await, (hello.epoch, 1, 3));
+    collector.say(recorded("collector-plan")).await;
+    assert_eq!(collector.plan_result().await, PlanResult { version: 5, ..PlanResult::default() });
+    let Hear::Ack(ack) = recorded("collector-ack") else { panic!("an ack") };
+    collector.say(Hear::Ack(Ack { epoch: hello.epoch, ..ack })).await;
+    play.acked(3).await;
+    collector.say(recorded("collector-retry-after")).await;
+    assert!(matches!(play.ended().await, Err(SessionError::RetryAfter { .. })));
     play.close().await;
 }

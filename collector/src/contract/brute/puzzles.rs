@@ -1,6 +1,7 @@
 //! Random cases: contracts, zones with something odd in their months, and evidence in bursts.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::OnceLock;
 
 use peil_proto::sample::State;
@@ -12,6 +13,7 @@ use proptest::prelude::*;
 use crate::contract::calendar::{Month, zone};
 use crate::contract::exclusion::{Exclusion, ExclusionKind};
 use crate::contract::expr::Expr;
+use crate::contract::percent::Percent;
 use crate::contract::span::Span;
 use crate::contract::terms::{
     Confirm, CountsAs, Coverage, Denominator, Maintenance, OutageStarts, Terms, UnknownClause,
@@ -20,21 +22,25 @@ use crate::contract::{Case, CheckEvidence, Evidence};
 
 pub(super) const MINUTE: i64 = 60_000;
 
-/// Zones and months with something odd in them.
-pub(super) const PLACES: [(&str, &str); 12] = [
+/// Zones and months with something odd in them, by part of the world.
+pub(super) const PLACES: [(&str, &str); 13] = [
     ("Europe/Amsterdam", "2026-03"),
     ("Europe/Amsterdam", "2026-10"),
     ("Europe/Amsterdam", "2026-04"),
     ("Europe/London", "2026-03"),
+    ("Europe/London", "2026-10"),
+    ("Africa/Casablanca", "2026-03"),
     ("America/St_Johns", "2009-11"),
     ("America/St_Johns", "2011-03"),
-    ("Australia/Lord_Howe", "2026-04"),
-    ("Australia/Lord_Howe", "2026-10"),
     ("America/Santiago", "2026-04"),
     ("America/Santiago", "2026-09"),
-    ("Africa/Casablanca", "2026-03"),
+    ("Australia/Lord_Howe", "2026-04"),
+    ("Australia/Lord_Howe", "2026-10"),
     ("Pacific/Apia", "2011-12"),
 ];
+pub(super) const EUROPE_AND_AFRICA: Range<usize> = 0..6;
+pub(super) const AMERICA: Range<usize> = 6..10;
+pub(super) const PACIFIC: Range<usize> = 10..13;
 
 /// One minute of a month: its first instant, and what the wall clock shows then.
 pub(super) struct Minute {
@@ -196,8 +202,12 @@ fn terms() -> impl Strategy<Value = Terms> {
     let coverage = (prop::option::weighted(0.3, moment()), prop::option::weighted(0.3, moment()));
     let unknown = prop::sample::select(vec![UnknownClause::Down, UnknownClause::Excluded, UnknownClause::Up]);
     let maintenance = (any::<bool>(), 0_i64..3, prop::option::of(0_i64..3_000));
-    (coverage, any::<bool>(), unknown, maintenance, 1_u8..4, any::<bool>()).prop_map(
-        |((from, to), covered, unknown, (up, notice, cap), confirm, first)| Terms {
+    let percent = || prop::sample::select(vec!["99.5", "0", "40", "99.999999", "100"]);
+    let percents = (percent(), percent());
+    (coverage, any::<bool>(), unknown, maintenance, (1_u8..4, any::<bool>()), percents).prop_map(
+        |((from, to), covered, unknown, (up, notice, cap), (confirm, first), (target, min_known))| Terms {
+            target: Percent::parse(target).expect("a percentage"),
+            min_known: Percent::parse(min_known).expect("a percentage"),
             coverage: Coverage { from: from.map(UtcTime), to: to.map(UtcTime) },
             denominator: if covered { Denominator::Covered } else { Denominator::FullMonth },
             unknown,
@@ -244,35 +254,34 @@ fn free_days(place: usize, extra: &[usize]) -> Vec<jiff::civil::Date> {
     free
 }
 
-pub(super) fn puzzle() -> impl Strategy<Value = Puzzle> {
+/// A case in one of these places.
+pub(super) fn puzzle(places: Range<usize>) -> impl Strategy<Value = Puzzle> {
     let window = prop::option::weighted(0.8, prop::collection::vec(hours(), 1..4));
     let free = prop::option::of(prop::collection::vec(0_usize..31, 0..4));
     let case = (terms(), service(), checks(), exclusions(), moment());
-    (0..PLACES.len(), window, free, case).prop_map(
-        |(place, window, free, (terms, service, mut checks, mut exclusions, now))| {
-            let (zone_name, month) = PLACES[place];
-            let start = minutes(place)[0].at;
-            let moved = |at: UtcTime| UtcTime(start + at.0 * MINUTE);
-            for check in checks.values_mut() {
-                for evidence in check.vantages.values_mut() {
-                    if let Evidence::Samples(samples) = evidence {
-                        samples.iter_mut().for_each(|(at, _)| *at = moved(*at));
-                    }
+    (places, window, free, case).prop_map(|(place, window, free, (terms, service, mut checks, mut exclusions, now))| {
+        let (zone_name, month) = PLACES[place];
+        let start = minutes(place)[0].at;
+        let moved = |at: UtcTime| UtcTime(start + at.0 * MINUTE);
+        for check in checks.values_mut() {
+            for evidence in check.vantages.values_mut() {
+                if let Evidence::Samples(samples) = evidence {
+                    samples.iter_mut().for_each(|(at, _)| *at = moved(*at));
                 }
             }
-            for (i, exclusion) in exclusions.iter_mut().enumerate() {
-                exclusion.id = format!("X{i}");
-                exclusion.span = Span::new(moved(exclusion.span.from), moved(exclusion.span.to));
-                exclusion.announced_at = exclusion.announced_at.map(moved);
-            }
-            let free = free.map(|extra| free_days(place, &extra));
-            let read = read_window(window.as_deref(), free.as_deref());
-            let coverage = Coverage { from: terms.coverage.from.map(moved), to: terms.coverage.to.map(moved) };
-            let timezone = zone(zone_name).expect("a known zone");
-            let terms = Terms { timezone, window: read.window, holidays: read.holidays, coverage, ..terms };
-            let month = Month::parse(month).expect("a month");
-            let case = Case { month, terms, service, checks, exclusions };
-            Puzzle { place, window, free, case, now: moved(UtcTime(now)) }
-        },
-    )
+        }
+        for (i, exclusion) in exclusions.iter_mut().enumerate() {
+            exclusion.id = format!("X{i}");
+            exclusion.span = Span::new(moved(exclusion.span.from), moved(exclusion.span.to));
+            exclusion.announced_at = exclusion.announced_at.map(moved);
+        }
+        let free = free.map(|extra| free_days(place, &extra));
+        let read = read_window(window.as_deref(), free.as_deref());
+        let coverage = Coverage { from: terms.coverage.from.map(moved), to: terms.coverage.to.map(moved) };
+        let timezone = zone(zone_name).expect("a known zone");
+        let terms = Terms { timezone, window: read.window, holidays: read.holidays, coverage, ..terms };
+        let month = Month::parse(month).expect("a month");
+        let case = Case { month, terms, service, checks, exclusions };
+        Puzzle { place, window, free, case, now: moved(UtcTime(now)) }
+    })
 }

@@ -12,7 +12,7 @@ use peil_proto::time::UtcTime;
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::config::{Channel, ChannelKind};
+use crate::config::{Channel, ChannelKind, kinds_by_default};
 use crate::job::trial::{NOON, Trial};
 use crate::store::alerts::outbox::Progress;
 use crate::store::alerts::{AlertChange, NewAlert};
@@ -49,7 +49,8 @@ impl Receiver {
 
     fn sender(&self, name: &str, kind: ChannelKind) -> Arc<Sender> {
         let url = format!("http://{}", self.address);
-        let channel = Channel { name: name.into(), kind, url, ca_file: None, token_file: None };
+        let channel =
+            Channel { name: name.into(), kind, url, ca_file: None, token_file: None, kinds: kinds_by_default() };
         Arc::new(Sender::new(channel).expect("a sender"))
     }
 

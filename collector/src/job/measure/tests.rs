@@ -1,6 +1,7 @@
 //! From blocks in a store to the view of a service, as the running collector does it.
 
 use super::*;
+use crate::agreement::Agreement;
 use crate::config::Config;
 use crate::job::judge::Judge;
 use crate::job::trial::{NOON, Trial, agent, checks, down, energy, patch, up};
@@ -27,7 +28,7 @@ struct Stage {
     trial: Trial,
     measure: Measure,
     judge: Judge,
-    _plans: watch::Sender<Arc<Plans>>,
+    _in_force: watch::Sender<Arc<InForce>>,
 }
 
 impl Stage {
@@ -36,21 +37,23 @@ impl Stage {
         let config = Config::parse("c.toml", &text).expect("valid");
         let trial = Trial::new().await;
         let numbers = BTreeMap::from([("web".to_owned(), CheckNo(1))]);
-        let (sender, plans) = watch::channel(Arc::new(Plans::new(&config.checks, &numbers, BTreeMap::new())));
+        let agreement = Agreement::new(&config, &[]).expect("makes sense");
+        let (sender, in_force) = watch::channel(Arc::new(InForce { agreement, numbers }));
         let measure = Measure {
             leading: trial.leading.clone(),
             store: trial.store.clone(),
             clock: trial.clock.clone(),
-            services: Arc::new(config.services),
-            plans,
+            in_force,
+            notices: no_notices(),
             presence: Presence::default(),
             agents: config.agents,
             patch: config.patch,
+            progress: watch::Sender::new(Progress::default()).subscribe(),
             listening_since: NOON,
         };
         let leading = trial.leading.clone();
         let judge = Judge::start(trial.store.clone(), trial.clock.clone(), checks(), config.patch.term, leading).await;
-        Self { trial, measure, judge: judge.expect("starts"), _plans: sender }
+        Self { trial, measure, judge: judge.expect("starts"), _in_force: sender }
     }
 
     /// The snapshot `secs` after noon.
@@ -63,6 +66,11 @@ impl Stage {
     async fn state(&mut self, secs: i64) -> State {
         self.at(secs).await.services[0].state
     }
+}
+
+fn no_notices() -> Notices {
+    let (months, rechecked) = (watch::channel(Arc::default()).1, watch::channel(Arc::default()).1);
+    Notices { months, rechecked }
 }
 
 fn at(secs: i64) -> UtcTime {
@@ -224,4 +232,61 @@ async fn a_host_shows_its_patch_standing_and_its_energy_once() {
         PatchState::Overdue,
         "but what lacks goes on lacking"
     );
+}
+
+#[tokio::test]
+async fn an_exclusion_counts_in_the_running_figure_once_another_person_approved_it() {
+    use crate::contract::approval::{Deed, Proposal};
+    use crate::contract::exclusion::ExclusionKind;
+    let mut stage = Stage::new(1).await;
+    stage.trial.send(agent(1), &[up(0), up(10), down(20), down(30), up(40)]).await;
+    let down_ms = |snapshot: &Snapshot| snapshot.services[0].figure["down_ms"].as_i64();
+    assert_eq!(down_ms(&stage.at(41).await), Some(20_000));
+    let proposal = Proposal {
+        id: "CHG-1".into(),
+        service: "portal".into(),
+        kind: ExclusionKind::Customer,
+        span: Span::new(at(20), at(30)),
+        announced_at: None,
+        reason: "they pulled the plug".into(),
+    };
+    decisions::propose(&stage.trial.store, proposal, "anna", at(41)).await.expect("proposed");
+    assert_eq!(down_ms(&stage.at(42).await), Some(20_000), "nobody approved it");
+    decisions::act(&stage.trial.store, "CHG-1", Deed::Approve, "bert", at(43)).await.expect("approved");
+    let snapshot = stage.at(44).await;
+    assert_eq!(down_ms(&snapshot), Some(10_000));
+    assert_eq!(snapshot.services[0].figure["excluded"][0]["counted_ms"], 10_000);
+}
+
+#[tokio::test]
+async fn a_clause_that_was_applied_holds_from_its_date_in_the_running_figure() {
+    let mut stage = Stage::new(1).await;
+    let text = SERVICE.replace("QUORUM", "");
+    let written = crate::agreement::read_files(&[("a.toml".into(), text.clone())]).expect("readable");
+    let version =
+        |written: &crate::agreement::Written, from: UtcTime, body: String| crate::store::objects::ObjectVersion {
+            kind: written.kind.word().into(),
+            name: written.name.clone(),
+            valid_from: from,
+            recorded_at: from,
+            author: "anna".into(),
+            reason: String::new(),
+            body,
+        };
+    let mut versions: Vec<_> = written.iter().map(|w| version(w, UtcTime(i64::MIN), w.body.clone())).collect();
+    // From a quarter of an hour after noon no time without evidence counts.
+    let contract = &written[0];
+    let lenient = contract.body.replace("\"name\"", "\"unknown\":\"excluded\",\"name\"");
+    versions.push(version(contract, at(900), lenient));
+    let agreement = Agreement::new(&Config::parse("c", "").expect("valid"), &versions).expect("makes sense");
+    let numbers = BTreeMap::from([("web".to_owned(), CheckNo(1))]);
+    stage._in_force.send_replace(Arc::new(InForce { agreement, numbers }));
+    let half_past = stage.at(1_800).await.services.remove(0);
+    let month_to_noon = NOON.since(Month::of(NOON, &half_past_zone()).first(&half_past_zone()));
+    let agreed = half_past.figure["agreed_ms"].as_i64();
+    assert_eq!(agreed, Some(month_to_noon.0 + 900_000), "the second quarter is out of the sum");
+}
+
+fn half_past_zone() -> TimeZone {
+    contract::calendar::zone("Europe/Amsterdam").expect("a zone")
 }

@@ -1,6 +1,6 @@
 //! Blocks on a server: many of them in each statement, lanes locked in order.
 //!
-//! A group of blocks is one transaction of seven statements, however many blocks it has. It first locks the rows of its
+//! A group of blocks is one transaction of seven statements, however many blocks it has (and two for each that shows a loss). It first locks the rows of its
 //! lanes, in rising order, so two collectors never wait for each other in a ring, and whoever sends for the same agent
 //! through two collectors is put in line: the mark is read under that lock. The numbers of a lane follow the order of
 //! commits for the same reason.
@@ -11,6 +11,7 @@ use peil_proto::ids::{AgentId, Epoch, Seq};
 use peil_proto::time::UtcTime;
 
 use super::lane::{BlockId, Lane, Through, lane_of};
+use super::lost;
 use super::place::{Numbered, Placed, Stream, admit};
 use super::sqlite::block_row;
 use super::{Page, SEGMENT};
@@ -38,6 +39,7 @@ pub(in crate::store) fn append(db: &Connection, group: &[&Numbered]) -> Result<V
             answers.push(Ok(Placed::Duplicate { acked: Seq(stream.acked) }));
             continue;
         };
+        lost::note(db, new, &placement)?;
         let lane = lane_of(new.block.agent);
         let head = heads.entry(lane).or_insert(0);
         *head += 1;

@@ -5,6 +5,7 @@ use peil_proto::ids::{AgentId, Epoch, Seq};
 use peil_proto::time::UtcTime;
 
 use super::lane::{BlockId, Lane, Through};
+use super::lost;
 use super::place::{Numbered, Placed, Stream, admit};
 use super::{Page, SEGMENT, StoredBlock};
 use crate::store::cells;
@@ -17,6 +18,7 @@ const LANE: Lane = Lane(0);
 pub(in crate::store) fn append(db: &Connection, new: &Numbered) -> Result<Placed, Fault> {
     let stream = admitted_stream(db, new.block.agent, new.block.epoch)?;
     let Some(placement) = stream.place(new) else { return Ok(Placed::Duplicate { acked: Seq(stream.acked) }) };
+    lost::note(db, new, &placement)?;
     insert_block(db, new, placement.skip)?;
     move_mark(db, new, &placement.moved)?;
     Ok(Placed::Stored { last: new.last, records: placement.records, lost: placement.lost })
@@ -126,7 +128,7 @@ fn fill(db: &Connection, page: &mut Page, since: UtcTime, from: i64, through: i6
 }
 
 /// A block from its columns, `no` in column `at` and the others after it.
-pub(super) fn block_row(row: &Row<'_>, lane: Lane, at: usize) -> db::Result<StoredBlock> {
+pub(in crate::store) fn block_row(row: &Row<'_>, lane: Lane, at: usize) -> db::Result<StoredBlock> {
     Ok(StoredBlock {
         id: BlockId { lane, no: row.get(at)? },
         agent: cells::agent(row, at + 1)?,

@@ -54,6 +54,10 @@ fn check(db: &Connection, table: &Table) -> Result<(), Fault> {
     }
     match (table.how, db.engine()) {
         (How::Log, Engine::Postgres) => assert_eq!(key, ["lane", "no"]),
+        (How::ByLane, _) => {
+            assert_eq!(key[0], "lane");
+            assert_eq!(key[1..], *table.key, "the key of {}", table.name);
+        }
         _ => assert_eq!(key, table.key, "the key of {}", table.name),
     }
     // A number of a block means another block in a copy.

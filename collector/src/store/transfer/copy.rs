@@ -32,8 +32,11 @@ fn fill_table(
         let page = shape.page(&source.db, after.as_deref()).map_err(read)?;
         let Some(last) = page.last() else { return Ok(()) };
         after = Some(shape.key_of(last));
-        target.transact("fill a table", |db| Ok(insert(db, table.name, &shape.columns, &page)?))?;
         rows += page.len() as u64;
+        target.transact("fill a table", |db| match table.how {
+            How::ByLane => log::insert_by_lane(db, table.name, &shape.columns, page),
+            _ => Ok(insert(db, table.name, &shape.columns, &page)?),
+        })?;
         tell(Progress { table: table.name, rows });
     }
 }

@@ -19,11 +19,11 @@ use peil_proto::ids::AgentId;
 use super::rows::{Sum, Value, Values, insert, read_all};
 use super::side::{Side, note, noted};
 use super::{Progress, TransferError, failed};
-use crate::store::StoreError;
 use crate::store::blocks::lane::lane_of;
 use crate::store::blocks::{Lane, SEGMENT};
 use crate::store::db::{self, Cell, Connection, Engine};
 use crate::store::error::Fault;
+use crate::store::{StoreError, days};
 
 /// Blocks read at a time, and written in one transaction.
 const PAGE: usize = 128;
@@ -116,11 +116,12 @@ pub(super) fn fill(source: &Side, target: &Side, tell: &mut dyn FnMut(Progress))
     Ok(())
 }
 
-/// Jobs with a watermark, and for each lane the last block that all of them have been through.
+/// Jobs with a watermark, and for each lane the last block that all of them have been through. The count of days that
+/// were compacted is kept in the same table and is no place: it begins anew.
 fn watermarks(db: &Connection) -> db::Result<(Vec<String>, BTreeMap<u16, i64>)> {
-    let mut ask = db.prepare_cached("SELECT job, lane, through FROM watermark ORDER BY job, lane")?;
+    let mut ask = db.prepare_cached("SELECT job, lane, through FROM watermark WHERE job <> ?1 ORDER BY job, lane")?;
     let mut through: BTreeMap<String, BTreeMap<u16, i64>> = BTreeMap::new();
-    let mut rows = ask.query(())?;
+    let mut rows = ask.query([days::JOB])?;
     while let Some(row) = rows.next()? {
         through.entry(row.get(0)?).or_default().insert(row.get(1)?, row.get(2)?);
     }
@@ -172,10 +173,7 @@ fn write(db: &Connection, page: Vec<(i64, Values)>, at: Cursor) -> Result<(), Fa
     let mut reach: BTreeMap<(u16, i64), i64> = BTreeMap::new();
     let mut rows = Vec::with_capacity(page.len());
     for (_, mut row) in page {
-        let lane = match db.engine() {
-            Engine::Sqlite => Lane(0),
-            Engine::Postgres => lane_of(agent_of(&row)?),
-        };
+        let lane = lane_for(db, &row[AGENT])?;
         let head = heads.entry(lane.0).or_insert(0);
         *head += 1;
         if let Value::Int(to) = row[TO_MS] {
@@ -229,9 +227,32 @@ fn mark(db: &Connection, jobs: &[String]) -> db::Result<()> {
     Ok(())
 }
 
-fn agent_of(row: &Values) -> Result<AgentId, Fault> {
+/// Writes rows of agents, each under the lane its agent has here.
+pub(super) fn insert_by_lane(db: &Connection, table: &str, columns: &[String], page: Vec<Values>) -> Result<(), Fault> {
+    let nameless = StoreError::Damaged { what: "a table of agents" };
+    let agent = columns.iter().position(|column| column == "agent").ok_or(nameless)?;
+    let mut columns = columns.to_vec();
+    columns.push("lane".to_owned());
+    let placed = page.into_iter().map(|mut row| {
+        let lane = lane_for(db, &row[agent])?;
+        row.push(Value::Int(lane.0.into()));
+        Ok(row)
+    });
+    let rows = placed.collect::<Result<Vec<_>, Fault>>()?;
+    Ok(insert(db, table, &columns, &rows)?)
+}
+
+/// The lane of an agent here.
+fn lane_for(db: &Connection, agent: &Value) -> Result<Lane, Fault> {
+    match db.engine() {
+        Engine::Sqlite => Ok(Lane(0)),
+        Engine::Postgres => Ok(lane_of(agent_of(agent)?)),
+    }
+}
+
+fn agent_of(value: &Value) -> Result<AgentId, Fault> {
     let damaged = StoreError::Damaged { what: "the agent of a block" };
-    match &row[AGENT] {
+    match value {
         Value::Blob(bytes) => <[u8; 16]>::try_from(bytes.as_slice()).map(AgentId).map_err(|_| damaged.into()),
         _ => Err(damaged.into()),
     }

@@ -3,7 +3,7 @@
 use ring::digest::{Context, SHA256};
 
 use crate::store::db::{self, Cell, Connection, Engine, OptionalExtension, Row, Seen};
-use crate::store::tables::Table;
+use crate::store::tables::{How, Table};
 
 /// Rows read at a time, and written in one transaction. The largest cells are records of 64 KiB at most.
 pub(super) const PAGE: usize = 256;
@@ -61,8 +61,11 @@ impl Shape {
                  WHERE table_schema = CURRENT_SCHEMA AND table_name = ?1 ORDER BY ordinal_position"
             }
         };
-        let columns: Vec<String> =
+        let mut columns: Vec<String> =
             db.prepare_cached(ask)?.query_map([table.name], |row| row.get(0))?.collect::<db::Result<_>>()?;
+        if table.how == How::ByLane {
+            columns.retain(|column| column != "lane");
+        }
         let key = table.key.iter().filter_map(|key| columns.iter().position(|column| column == key)).collect();
         Ok(Self { table: table.name, columns, key })
     }

@@ -7,9 +7,12 @@ use peil_proto::units::Millis;
 use super::alerts::AlertCard;
 use super::overview::{EnergyWords, HostRow, days};
 use super::{Body, Section, Trouble};
-use crate::snapshot::{EnergyHourView, FindingView, HostView, Snapshot};
+use crate::snapshot::{EnergyHourView, FindingView, HostView, LossView, Snapshot};
 use crate::web::draw::{self, Mood, Svg};
 use crate::web::format::{TimeTag, Zone, ago, days_until, mebibytes, span, watt_hours};
+
+/// Losses told on the page; the API has more.
+const LOSSES_SHOWN: usize = 3;
 
 #[derive(Template)]
 #[template(path = "host_now.html")]
@@ -18,6 +21,14 @@ struct Now<'a> {
     row: HostRow<'a>,
     alerts: Vec<AlertCard<'a>>,
     memory: Option<String>,
+    losses: Vec<Loss>,
+}
+
+/// Records that are missing, and when.
+struct Loss {
+    from: TimeTag,
+    to: TimeTag,
+    words: String,
 }
 
 #[derive(Template)]
@@ -48,6 +59,7 @@ pub(super) fn page(host: &HostView, snapshot: &Snapshot, now: UtcTime) -> Result
         row: HostRow { host, now },
         alerts: about.map(|alert| AlertCard::new(alert, snapshot, now)).collect(),
         memory: (host.rss_bytes > 0).then(|| mebibytes(host.rss_bytes)),
+        losses: host.losses.iter().take(LOSSES_SHOWN).map(Loss::of).collect(),
     };
     let patch = Patch {
         host,
@@ -76,6 +88,13 @@ pub(super) fn page(host: &HostView, snapshot: &Snapshot, now: UtcTime) -> Result
             Section::new("energy", "Energy", &energy)?,
         ],
     })
+}
+
+impl Loss {
+    fn of(loss: &LossView) -> Self {
+        let words = format!("{} {}", loss.records, loss.explanation);
+        Self { from: Zone::UTC.time(loss.from), to: Zone::UTC.time(loss.to), words }
+    }
 }
 
 /// A missing fix in a row.
