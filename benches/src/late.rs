@@ -20,6 +20,7 @@ use peil_collector::contract::calendar::Month;
 use peil_collector::job::judge::Judge;
 use peil_collector::job::lead::Lead;
 use peil_collector::job::measure::{Measure, Notices};
+use peil_collector::job::progress::Progress;
 use peil_collector::presence::Presence;
 use peil_collector::refold;
 use peil_collector::store::Store;
@@ -91,6 +92,7 @@ async fn main() -> anyhow::Result<()> {
     let (judge, start) = timed(Judge::start(store.clone(), clock.clone(), folded, Millis::DAY, leading.clone())).await;
     let mut judge = judge?;
     let measure = Measure {
+        progress: watch::channel(Progress::default()).1,
         store: store.clone(),
         clock: clock.clone(),
         in_force: watch::channel(Arc::new(in_force.clone())).1,
@@ -178,7 +180,7 @@ fn new_block(
 ) -> NewBlock {
     let records = u32::try_from(items.len()).unwrap_or(u32::MAX);
     let bytes = block::encode(Seq(first), &items).into();
-    NewBlock { agent, epoch: Epoch(epoch), first: Seq(first), records, received_at, from, to, bytes }
+    NewBlock { agent, epoch: Epoch(epoch), first: Seq(first), records, received_at, from, to, told: Seq(0), bytes }
 }
 
 /// A batch of failures of the first check that lay in a spool for half of the time.

@@ -44,6 +44,8 @@ pub enum AlertKind {
     MonthDiffers,
     /// A figure shown is not what the blocks give: a fault of this program.
     FigureDiffers,
+    /// The disk of the database is full: no records are taken.
+    StoreFull,
     /// A host lacks a security fix for longer than the policy allows.
     PatchOverdue,
     /// An agent has been silent for too long.
@@ -54,13 +56,14 @@ pub enum AlertKind {
 
 impl AlertKind {
     /// All of them, with their words.
-    pub const WORDS: [(&'static str, Self); 9] = [
+    pub const WORDS: [(&'static str, Self); 10] = [
         ("outage", Self::Outage),
         ("sla_breach", Self::SlaBreach),
         ("budget_burn", Self::BudgetBurn),
         ("sla_forecast", Self::SlaForecast),
         ("month_differs", Self::MonthDiffers),
         ("figure_differs", Self::FigureDiffers),
+        ("store_full", Self::StoreFull),
         ("patch_overdue", Self::PatchOverdue),
         ("agent_silent", Self::AgentSilent),
         ("store_differs", Self::StoreDiffers),
@@ -75,6 +78,7 @@ impl AlertKind {
             Self::SlaForecast => "sla_forecast",
             Self::MonthDiffers => "month_differs",
             Self::FigureDiffers => "figure_differs",
+            Self::StoreFull => "store_full",
             Self::PatchOverdue => "patch_overdue",
             Self::AgentSilent => "agent_silent",
             Self::StoreDiffers => DIFFERS,
@@ -90,6 +94,7 @@ impl AlertKind {
             Self::SlaForecast => "PeilSlaForecast",
             Self::MonthDiffers => "PeilMonthDiffers",
             Self::FigureDiffers => "PeilFigureDiffers",
+            Self::StoreFull => "PeilStoreFull",
             Self::PatchOverdue => "PeilPatchOverdue",
             Self::AgentSilent => "PeilAgentSilent",
             Self::StoreDiffers => "PeilStoreDiffers",
@@ -99,7 +104,7 @@ impl AlertKind {
     /// `critical` wakes somebody, `warning` can wait for the morning.
     pub fn severity(self) -> &'static str {
         match self {
-            Self::Outage | Self::BudgetBurn => "critical",
+            Self::Outage | Self::BudgetBurn | Self::StoreFull => "critical",
             Self::SlaBreach
             | Self::SlaForecast
             | Self::MonthDiffers
@@ -137,7 +142,8 @@ pub fn wanted(snapshot: &Snapshot) -> Vec<Wanted> {
     let hosts = snapshot.hosts.iter().filter(|host| !host.revoked);
     let hosts = hosts.flat_map(|host| [silent(host, snapshot.at), overdue(host, snapshot.at)]);
     let figures = snapshot.notices.iter().map(budget::differs);
-    services.chain(hosts).chain([differs(snapshot)]).flatten().chain(figures).collect()
+    let store = [differs(snapshot), snapshot.store_full.then(|| store_full(now))];
+    services.chain(hosts).chain(store).flatten().chain(figures).collect()
 }
 
 /// Whether the trouble of an open alert that is not wanted has passed. What is not configured any more is over.
@@ -221,6 +227,20 @@ fn breach(service: &ServiceView, now: UtcTime) -> Option<Wanted> {
                 .to_owned(),
         since: now,
     })
+}
+
+fn store_full(now: UtcTime) -> Wanted {
+    Wanted {
+        key: "store_full/database".to_owned(),
+        kind: AlertKind::StoreFull,
+        subject: "database".to_owned(),
+        summary: "the disk of the database is full: no records are taken, and what agents see now is not in the figures"
+            .to_owned(),
+        action: "Free or add at least 16 MiB on the disk of data_dir; agents keep their records meanwhile, for as long as their \
+                 spools hold, and send them by themselves. Alerts still work, on a reserve of 8 MiB."
+            .to_owned(),
+        since: now,
+    }
 }
 
 fn silent(host: &HostView, now: UtcTime) -> Option<Wanted> {

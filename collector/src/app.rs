@@ -22,7 +22,7 @@ use tracing::{info, warn};
 
 use crate::access::{Access, AccessStore, PasswordCost, Role, first_run_password};
 use crate::alert::Sender;
-use crate::config::Config;
+use crate::config::{Compaction, Config};
 use crate::contract;
 use crate::derive::Holds;
 use crate::identity::Identity;
@@ -196,7 +196,9 @@ pub async fn run(
     jobs.spawn(lead.run(ending.clone()));
     jobs.spawn(look.run(ending.clone()));
     jobs.spawn(derive.run(ending.clone()));
-    jobs.spawn(compact.run(ending.clone()));
+    if config.compaction == Compaction::WhenOver {
+        jobs.spawn(compact.run(ending.clone()));
+    }
     jobs.spawn(retain.run(ending.clone()));
     jobs.spawn(nightly.run(ending.clone()));
     // A store that cannot be judged now is told by the pages and by `/readyz`; nobody is helped by closed ports.

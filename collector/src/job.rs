@@ -25,7 +25,7 @@ pub mod agree;
 pub mod compact;
 pub mod deliver;
 pub mod derive;
-mod history;
+pub(crate) mod history;
 pub mod judge;
 pub mod keep;
 pub mod lead;

@@ -39,6 +39,8 @@ pub struct Snapshot {
     pub months: Vec<MonthView>,
     /// What the last comparison of stored values with the blocks found; null before the first.
     pub verified: Option<VerifiedView>,
+    /// The disk of the database is full: no records are taken.
+    pub store_full: bool,
 }
 
 /// A comparison of stored values with what follows from the blocks.

@@ -27,6 +27,7 @@ mod error;
 mod migrate;
 mod postgres;
 mod readers;
+mod reserve;
 mod sqlite;
 mod tables;
 mod writer;
@@ -73,6 +74,7 @@ use error::Fault;
 use health::Counters;
 use postgres::transact::Line;
 use readers::{Readers, Source};
+use reserve::Reserve;
 use writer::{Pen, Writer};
 
 /// The database of one collector, in a directory, or of several, on a server.
@@ -122,7 +124,7 @@ impl Store {
             Place::Directory(dir) => {
                 let db = sqlite::open_and_migrate(dir)?;
                 transfer::side::require_whole(&db, &place.to_string())?;
-                let pen = Pen::Sqlite(db);
+                let pen = Pen::Sqlite(db, Reserve::open(dir));
                 let writer = Arc::new(Writer::start("store-writer", pen, counters.clone())?);
                 (writer.clone(), writer, Source::Sqlite(sqlite::database_file(dir)))
             }

@@ -10,9 +10,8 @@
 //! A collector that has more of this spool than ever left it means that the state directory was put
 //! back from an older copy, or that a clone of this host sends under the same identity: further records would bear numbers of
 //! others and pass for repetitions. Nothing is released then; the spool takes a new epoch, and the next stream sends
-//! everything unreleased under it.
-//! The other way round, a collector that has less than it acked was put back from an older copy itself: it gets again
-//! what the spool has not yet cleared away.
+//! everything unreleased under it. The other way round, a collector that has less
+//! than it acked was put back from an older copy itself: it gets again what the spool has not yet cleared away.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -181,7 +180,7 @@ pub async fn run(uplink: &Uplink, channel: Channel, stop: &CancellationToken) ->
     uplink.board.connected(uplink.clock.now(), clock_ahead_ms.0);
     info!(%acked, last = %current.durable, %clock_ahead_ms, "connected to the collector");
     uplink.recorder.collector_has(acked).await;
-    let held = taken_back(uplink, current.epoch, acked, current.acked).await;
+    let held = taken_back(uplink, acked, current).await;
     let mut session = Session {
         uplink,
         epoch: current.epoch,
@@ -194,14 +193,15 @@ pub async fn run(uplink: &Uplink, channel: Channel, stop: &CancellationToken) ->
     session.stream(&mut hear, &mut state, stop).await
 }
 
-/// After which record to send, when the collector's mark is `theirs` and ours `ours`. What was set aside here counts as
+/// After which record to send, when the collector's mark is `theirs` and the spool is as in `current`. What was set aside here counts as
 /// handed over, though the collector's mark stands before it. Anything else that is missing there was acked and lost: its
 /// database was put back from an older copy, and whatever the spool still has of it goes out again.
-async fn taken_back(uplink: &Uplink, epoch: Epoch, theirs: Seq, ours: Seq) -> Seq {
+async fn taken_back(uplink: &Uplink, theirs: Seq, current: SpoolState) -> Seq {
+    let ours = current.acked;
     if theirs >= ours {
         return theirs;
     }
-    let state_dir = uplink.state_dir.clone();
+    let (state_dir, epoch) = (uplink.state_dir.clone(), current.epoch);
     let aside = tokio::task::spawn_blocking(move || quarantine::through(&state_dir, epoch)).await.unwrap_or(ours);
     let wanted = theirs.max(aside);
     if wanted >= ours {

@@ -234,7 +234,7 @@ fn message(alert: &AlertRow, event: Event, delivery: String, public_url: &str) -
         Some(AlertKind::PatchOverdue | AlertKind::AgentSilent) => {
             alert.key.split_once('/').map_or(String::new(), |(_, agent)| format!("/hosts/{agent}"))
         }
-        None => "/alerts".to_owned(),
+        Some(AlertKind::StoreFull) | None => "/alerts".to_owned(),
     };
     Message {
         key: alert.key.clone(),

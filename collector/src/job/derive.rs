@@ -35,10 +35,10 @@ use crate::store::{Store, StoreError};
 
 const EVERY: Duration = Duration::from_secs(10);
 /// Times of the month change by the hour; summing them up reads a row per vantage and a few per day.
-const TELL_EVERY: Duration = Duration::from_secs(60);
+const TELL_EVERY: Duration = Duration::from_secs(600);
 /// Times of days that are not compacted are summed up by the hour, this far back. Compaction that lags further lacks in
 /// the sum, and its lag is told.
-const HOURS_SUMMED: Millis = Millis(7 * Millis::DAY.0);
+const HOURS_SUMMED: Millis = Millis(31 * Millis::DAY.0);
 /// After the end of an hour its last results are still on their way.
 const SETTLE: Millis = Millis(2 * Millis::MINUTE.0);
 /// Hours of agents derived in one round: with twenty checks each, some 10 MiB.

@@ -17,20 +17,20 @@ const PAGE_BYTES: usize = 8 << 20;
 
 /// A reading of days and blocks that is to be whole: while it lasts this process compacts nothing, and at its end it
 /// tells whether another collector did.
-pub(super) struct Whole<'s> {
+pub(crate) struct Whole<'s> {
     store: &'s Store,
     steps_before: i64,
     _still: Still,
 }
 
 impl<'s> Whole<'s> {
-    pub(super) async fn begin(store: &'s Store) -> Result<Self, StoreError> {
+    pub(crate) async fn begin(store: &'s Store) -> Result<Self, StoreError> {
         let still = store.hold_still().await;
         Ok(Self { store, steps_before: store.compactions().await?, _still: still })
     }
 
     /// Whether what was read since it began is whole; otherwise it begins anew, and so must the reader, from nothing.
-    pub(super) async fn is_whole(&mut self) -> Result<bool, StoreError> {
+    pub(crate) async fn is_whole(&mut self) -> Result<bool, StoreError> {
         let before = std::mem::replace(&mut self.steps_before, self.store.compactions().await?);
         if before != self.steps_before {
             info!("another collector compacted blocks that were being read; they are read again");
@@ -41,7 +41,7 @@ impl<'s> Whole<'s> {
 
 /// Every compacted day from `since` on, by agent and in order of time. One that cannot be read is told and passed over:
 /// its time is unknown.
-pub(super) async fn each_day(
+pub(crate) async fn each_day(
     store: &Store,
     since: UtcDay,
     mut visit: impl FnMut(AgentId, DayBlock),
@@ -60,7 +60,7 @@ pub(super) async fn each_day(
 }
 
 /// The day block of a row; what cannot be read is told.
-pub(super) fn opened(row: &DayRow) -> Option<DayBlock> {
+pub(crate) fn opened(row: &DayRow) -> Option<DayBlock> {
     day::decode(&row.bytes)
         .inspect_err(|cause| {
             let check = row.check.map(|check| check.0);
@@ -70,7 +70,7 @@ pub(super) fn opened(row: &DayRow) -> Option<DayBlock> {
 }
 
 /// A stored block as the derivation takes it.
-pub(super) fn came(block: StoredBlock) -> Came {
+pub(crate) fn came(block: StoredBlock) -> Came {
     Came {
         place: block.id.no.unsigned_abs(),
         epoch: block.epoch,

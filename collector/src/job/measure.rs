@@ -179,7 +179,8 @@ impl Measure {
         hosts.sort_by(|a: &HostView, b| a.host.cmp(&b.host).then(a.agent.cmp(&b.agent)));
         let months = self.notices.months.borrow().listed.clone();
         let (notices, verified) = (self.notices.all(), self.verified());
-        Ok(Snapshot { at: now, services, hosts, alerts: Vec::new(), notices, exclusions, months, verified })
+        let (alerts, store_full) = (Vec::new(), self.store.health().reserve_bytes == Some(0));
+        Ok(Snapshot { at: now, services, hosts, alerts, notices, exclusions, months, verified, store_full })
     }
 
     fn verified(&self) -> Option<VerifiedView> {

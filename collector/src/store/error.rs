@@ -19,6 +19,13 @@ pub struct Cause {
     said: Arc<db::Error>,
 }
 
+impl Cause {
+    /// Whether the way to the server broke, rather than the server refusing.
+    pub(super) fn is_lost(&self) -> bool {
+        self.said.meaning() == Meaning::Lost
+    }
+}
+
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.said.fmt(f)

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use super::{Place, Store, StoreError, sqlite, writer};
+use super::{Place, Store, StoreError, reserve, sqlite, writer};
 
 /// Counters since the store was opened, and the last thing that happened.
 #[derive(Debug, Default)]
@@ -28,6 +28,9 @@ pub struct StoreHealth {
     pub db_bytes: u64,
     /// Size of the write-ahead log beside it; 0 on a server.
     pub wal_bytes: u64,
+    /// Bytes kept for alerts ([`reserve`](super::reserve)); `Some(0)` while the disk is full and no blocks are taken; `None`
+    /// on a server.
+    pub reserve_bytes: Option<u64>,
     /// Room left on the disk for the database; `None` when the system does not say, and on a server.
     pub free_bytes: Option<u64>,
     /// Pieces of work that wait for the writer.
@@ -86,6 +89,11 @@ impl Store {
         } else {
             trouble
         };
+        let kept = match &self.inner.place {
+            Place::Directory(dir) => Some(reserve::kept(dir)),
+            Place::Server(_) => None,
+        };
+        let reason = reason.or_else(|| (kept == Some(0)).then(|| reserve::refusal("store a block").to_string()));
         let size = |path: std::path::PathBuf| std::fs::metadata(path).map_or(0, |file| file.len());
         let dir = match &self.inner.place {
             Place::Directory(dir) => Some(dir),
@@ -96,9 +104,8 @@ impl Store {
             reason,
             db_bytes: dir.map_or(0, |dir| size(sqlite::database_file(dir))),
             wal_bytes: dir.map_or(0, |dir| size(sqlite::wal_file(dir))),
-            free_bytes: dir
-                .and_then(|dir| rustix::fs::statvfs(dir).ok())
-                .map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize)),
+            reserve_bytes: kept,
+            free_bytes: dir.and_then(|dir| reserve::room(dir)),
             queue_depth: self.inner.blocks.depth().max(self.inner.rest.depth()),
             queue_limit: writer::QUEUE,
             commits: counters.commits.load(Ordering::Relaxed),

@@ -23,6 +23,7 @@ use super::db::Connection;
 use super::error::Fault;
 use super::health::Counters;
 use super::postgres::transact::Line;
+use super::reserve::Reserve;
 
 /// Pieces of work that wait. When it is full, callers wait to be queued: back-pressure towards the agents,
 /// whose spools are the real queue.
@@ -30,9 +31,9 @@ pub(super) const QUEUE: usize = 256;
 /// Pieces of work in one commit; the rest goes into the next one.
 const GROUP: usize = 50;
 
-/// What writes: a connection to a file, or the line to a server.
+/// What writes: a connection to a file, with the room kept beside it, or the line to a server.
 pub(super) enum Pen {
-    Sqlite(Connection),
+    Sqlite(Connection, Reserve),
     Postgres(Line),
 }
 
@@ -109,7 +110,7 @@ impl Writer {
         let thread = std::thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || match pen {
-                Pen::Sqlite(db) => sqlite::serve(&db, Waiting(waiting), &counters),
+                Pen::Sqlite(db, reserve) => sqlite::serve(&db, reserve, Waiting(waiting), &counters),
                 Pen::Postgres(line) => postgres::serve(line, Waiting(waiting), &counters),
             })
             .map_err(|source| StoreError::StartWriter { source: Arc::new(source) })?;

@@ -60,6 +60,9 @@ impl Proxy {
                 let plan = shared.clone();
                 std::thread::spawn(move || {
                     let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, server)) else { return };
+                    // Messages go one by one; none of them may wait for the one before it to be acknowledged.
+                    let _ = client.set_nodelay(true);
+                    let _ = server.set_nodelay(true);
                     // However it ends, both sides see it.
                     let _ = carry(&client, &server, &plan);
                     let _ = client.shutdown(Shutdown::Both);

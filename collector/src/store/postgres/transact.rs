@@ -115,13 +115,26 @@ impl Line {
 
     fn connected(&mut self, connections: &mut u32) -> Result<&Connection, StoreError> {
         if self.open.as_ref().is_none_or(is_closed) {
-            *connections += 1;
-            self.open = Some(super::connect(&self.target)?);
+            self.open = None;
+            self.open = Some(self.connect(connections)?);
         } else if *connections == 0 {
             *connections = 1;
         }
         // Just filled.
         self.open.as_ref().ok_or(StoreError::Closed)
+    }
+}
+
+impl Line {
+    /// A new connection; one that is lost while it is made is as good as one that is lost later.
+    fn connect(&self, connections: &mut u32) -> Result<Connection, StoreError> {
+        loop {
+            *connections += 1;
+            match super::connect(&self.target) {
+                Err(StoreError::Connect { source, .. }) if source.is_lost() && *connections < CONNECTIONS => {}
+                ended => return ended,
+            }
+        }
     }
 }
 

@@ -75,7 +75,8 @@ async fn what_cannot_be_serialized_is_run_again_and_comes_out_as_one_after_the_o
         }
     };
     let (a, b) = tokio::join!(one.write("skew", skew("x", "y")), other.write("skew", skew("y", "x")));
-    (a.unwrap(), b.unwrap());
+    a.unwrap();
+    b.unwrap();
     let end = values(&one).await;
     assert!(end == (2, 1) || end == (1, 2), "{end:?}: as if both had been first");
     assert!(meeting.runs() > 2, "nobody was run again");
@@ -95,7 +96,8 @@ async fn a_deadlock_is_broken_and_both_pieces_of_work_are_done() {
         }
     };
     let (a, b) = tokio::join!(one.write("cross", crossing("x", "y")), other.write("cross", crossing("y", "x")));
-    (a.unwrap(), b.unwrap());
+    a.unwrap();
+    b.unwrap();
     assert_eq!(values(&one).await, (2, 2));
     assert!(meeting.runs() > 2, "nobody was run again");
 }

@@ -4,7 +4,8 @@
 //! the middle of one, the whole group is rolled back, and everybody is told. Everything else runs in a savepoint, so
 //! that its failure undoes itself alone. A refusal made before anything was written undoes nothing in either kind.
 //!
-//! After a failed group the next one starts afresh: a full disk that was emptied needs no restart.
+//! After a failed group the next one starts afresh: a full disk that was emptied needs no restart. While the disk is full
+//! blocks are refused, and the rest lives on what was kept for it ([`Reserve`]).
 
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,7 @@ use crate::store::blocks::sqlite::append;
 use crate::store::db::Connection;
 use crate::store::error::Fault;
 use crate::store::health::Counters;
+use crate::store::reserve::{self, Reserve};
 use crate::store::sqlite::in_transaction;
 
 /// A group is committed when it has been open this long, however much is waiting.
@@ -31,18 +33,19 @@ enum Ran {
 }
 
 /// The thread: one group after the other until the queue is closed and empty.
-pub(super) fn serve(db: &Connection, mut waiting: Waiting, counters: &Counters) {
+pub(super) fn serve(db: &Connection, mut reserve: Reserve, mut waiting: Waiting, counters: &Counters) {
     while let Some(first) = waiting.first() {
-        group(db, first, &mut waiting, counters);
+        group(db, &mut reserve, first, &mut waiting, counters);
     }
     // Leaves one file behind instead of two. When it cannot (somebody reads), the log is simply kept.
     let _ = db.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)");
 }
 
-fn group(db: &Connection, first: Member, waiting: &mut Waiting, counters: &Counters) {
+fn group(db: &Connection, reserve: &mut Reserve, first: Member, waiting: &mut Waiting, counters: &Counters) {
+    reserve.take_back();
     let mut members = vec![(first, None)];
-    let committed = match begin(db) {
-        Ok(()) => fill_and_commit(db, &mut members, waiting),
+    let mut committed = match begin(db) {
+        Ok(()) => fill_and_commit(db, reserve, &mut members, waiting),
         Err(error) => {
             // Whoever waits would meet the same closed door for another five seconds each.
             while let Some(next) = waiting.next() {
@@ -51,6 +54,13 @@ fn group(db: &Connection, first: Member, waiting: &mut Waiting, counters: &Count
             Err(error)
         }
     };
+    if matches!(committed, Err(StoreError::Full { .. })) && reserve.give_up() {
+        // Blocks wait in their spools; whatever else was in the group has room now, and alerts may be among it.
+        committed = begin(db).and_then(|()| {
+            let ran = members.iter_mut().try_for_each(|(member, ran)| keep(ran, run(db, reserve, member)));
+            commit(db, ran)
+        });
+    }
     counters.committed(&committed);
     for (member, ran) in members {
         answer(member, ran, &committed);
@@ -77,8 +87,9 @@ fn answer(member: Member, ran: Option<Ran>, committed: &Result<(), StoreError>) 
     }
 }
 
-fn run(db: &Connection, member: &mut Member) -> Ran {
+fn run(db: &Connection, reserve: &Reserve, member: &mut Member) -> Ran {
     let (what, apart, result) = match member {
+        Member::Append(_) if !reserve.is_held() => return Ran::Failed(reserve::refusal(super::postgres::APPEND)),
         Member::Append(waiting) => (super::postgres::APPEND, false, append(db, &waiting.new).map(Some)),
         Member::Work(work) => (work.what(), true, in_savepoint(db, |db| work.run(db)).map(|()| None)),
     };
@@ -111,17 +122,14 @@ fn begin(db: &Connection) -> Result<(), StoreError> {
 /// Runs members until the group is full, its time is over or nothing waits, then commits.
 fn fill_and_commit(
     db: &Connection,
+    reserve: &Reserve,
     members: &mut Vec<(Member, Option<Ran>)>,
     waiting: &mut Waiting,
 ) -> Result<(), StoreError> {
     let opened = Instant::now();
     let mut spoiled = Ok(());
     while let Some((member, ran)) = members.last_mut() {
-        let done = run(db, member);
-        if let Ran::Spoiled(error) = &done {
-            spoiled = Err(error.clone());
-        }
-        *ran = Some(done);
+        spoiled = keep(ran, run(db, reserve, member));
         if spoiled.is_err() || members.len() >= GROUP || opened.elapsed() >= GROUP_TIME {
             break;
         }
@@ -130,8 +138,23 @@ fn fill_and_commit(
             None => break,
         }
     }
+    commit(db, spoiled)
+}
+
+/// Keeps what a member did; an error when the transaction cannot be committed any more.
+fn keep(ran: &mut Option<Ran>, done: Ran) -> Result<(), StoreError> {
+    let spoiled = match &done {
+        Ran::Spoiled(error) => Err(error.clone()),
+        Ran::Fine(_) | Ran::Failed(_) => Ok(()),
+    };
+    *ran = Some(done);
+    spoiled
+}
+
+/// Ends the transaction that came so far.
+fn commit(db: &Connection, so_far: Result<(), StoreError>) -> Result<(), StoreError> {
     let ended =
-        spoiled.and_then(|()| db.execute("COMMIT", ()).map(drop).map_err(|error| StoreError::writing("commit", error)));
+        so_far.and_then(|()| db.execute("COMMIT", ()).map(drop).map_err(|error| StoreError::writing("commit", error)));
     if ended.is_err() && in_transaction(db) {
         // Cannot fail in a way that matters: a transaction that is not committed is not there.
         let _ = db.execute_batch("ROLLBACK");

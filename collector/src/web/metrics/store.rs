@@ -20,6 +20,13 @@ impl Collector for StoreMetrics {
         gauge("peil_store_ok", "1 when the store takes writes", u64::from(health.ok))?;
         gauge("peil_store_bytes", "Size of the database file", health.db_bytes)?;
         gauge("peil_store_wal_bytes", "Size of the write-ahead log", health.wal_bytes)?;
+        if let Some(kept) = health.reserve_bytes {
+            gauge(
+                "peil_store_reserve_bytes",
+                "Room kept for alerts; 0 while the disk is full and no records are taken",
+                kept,
+            )?;
+        }
         gauge("peil_store_queue_depth", "Pieces of work that wait for the writer", health.queue_depth as u64)?;
         gauge("peil_store_commits", "Groups committed since start", health.commits)?;
         gauge("peil_store_failed_commits", "Groups that failed since start", health.failed_commits)?;
