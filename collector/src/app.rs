@@ -36,6 +36,7 @@ use crate::job::derive::Derive;
 use crate::job::judge::Judge;
 use crate::job::keep::Keep;
 use crate::job::lead::{Lead, Leading};
+use crate::job::look::{Look, Surveyed};
 use crate::job::measure::{Measure, Notices};
 use crate::job::month::Months;
 use crate::job::progress::{Progress, Tell};
@@ -182,6 +183,7 @@ pub async fn run(
     let recheck = Recheck { store: store.clone(), frozen, publish: tell_rechecked };
     let agree = Agree { store: store.clone(), config: config.clone(), publish: agreed, seen: generation };
     keep.activate().await?;
+    let (look, surveyed) = Look::new(store.clone(), clock.clone());
 
     let (closing, ending) = (CancellationToken::new(), CancellationToken::new());
     let (ports, sessions, jobs) = (TaskTracker::new(), TaskTracker::new(), TaskTracker::new());
@@ -192,6 +194,7 @@ pub async fn run(
     jobs.spawn(months.run(ending.clone()));
     jobs.spawn(recheck.run(ending.clone()));
     jobs.spawn(lead.run(ending.clone()));
+    jobs.spawn(look.run(ending.clone()));
     jobs.spawn(derive.run(ending.clone()));
     if config.compaction == Compaction::WhenOver {
         jobs.spawn(compact.run(ending.clone()));
@@ -227,7 +230,7 @@ pub async fn run(
     };
     ports.spawn(serve_agents(agents, telemetry, enrolment, closing.clone()));
     let desk = Desk { store: store.clone(), config: Arc::new(config), in_force: decided };
-    let state = web_state(&store, latest, access, clock, closing.clone(), desk);
+    let state = web_state(&store, surveyed, latest, access, clock, closing.clone(), desk);
     state.metrics.watch_progress(progress.subscribe());
     ports.spawn(serve_web(people, state, closing.clone()));
     info!(agents = %open.agents, web = %open.web, "listening");
@@ -337,6 +340,7 @@ async fn serve_web(listener: TlsListener, state: WebState, stop: CancellationTok
 
 fn web_state(
     store: &Store,
+    surveyed: Surveyed,
     latest: crate::snapshot::Latest,
     access: Access,
     clock: WallClock,
@@ -350,5 +354,6 @@ fn web_state(
     });
     let metrics = Metrics::new(latest.clone());
     metrics.watch_store(store.clone());
+    metrics.watch_survey(surveyed);
     WebState { latest, access, readiness, metrics, desk, clock, stop }
 }

@@ -4,6 +4,7 @@
 //! they change is in force within five seconds. Exit status: 0 done, 1 failed, 2 unusable input.
 
 mod agreement;
+mod operate;
 mod rebuild;
 
 use std::io::{IsTerminal as _, Write as _};
@@ -105,6 +106,8 @@ enum Command {
         /// Where they go
         dir: PathBuf,
     },
+    #[command(flatten)]
+    Operate(operate::Operate),
 }
 
 #[derive(Args)]
@@ -292,6 +295,7 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
             let (config, store) = open(&config.config)?;
             rebuild::rebuild(&config, store, clock.now(), write).await
         }),
+        Command::Operate(command) => operate::run(command, &clock),
     }
 }
 

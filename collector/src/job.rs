@@ -15,6 +15,7 @@
 //! | [`lead`] | leases, connections | which duties are this collector's, who is connected here | every five seconds, every second |
 //! | [`verify`] | stored values, their blocks | nothing: what differs is told, and raised | once a day |
 //! | [`keep`] | agents, sessions, certificates | revocations in force, expired sessions gone | every five seconds |
+//! | [`look`] | the store as a whole | nothing; a survey for `/metrics` | every half minute |
 //!
 //! The first three run in this order in one task, because each reads what the one before wrote; delivery has
 //! a task of its own, so that a slow receiver never delays a figure. A run that fails is logged once and tried
@@ -28,6 +29,7 @@ pub(crate) mod history;
 pub mod judge;
 pub mod keep;
 pub mod lead;
+pub mod look;
 pub mod measure;
 pub mod month;
 pub mod recheck;

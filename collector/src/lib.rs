@@ -20,6 +20,7 @@ pub mod presence;
 pub mod plans;
 
 pub mod store;
+pub mod doctor;
 
 pub mod contract;
 pub mod evaluate;

@@ -12,6 +12,7 @@
 //! (`contract/`). What is written goes through `decide` (and sessions through `session`).
 
 mod api;
+mod page;
 mod assets;
 pub mod decide;
 mod draw;

@@ -31,7 +31,7 @@ use super::{Store, StoreError, cells};
 /// How the block of everything that is no sample is numbered among those of the checks.
 const REST: i64 = -1;
 /// The name under which steps are counted.
-const JOB: &str = "compact";
+pub(super) const JOB: &str = "compact";
 
 /// A compacted block.
 #[derive(Debug, Clone, PartialEq, Eq)]

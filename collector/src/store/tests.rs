@@ -19,6 +19,10 @@ mod lost_connections;
 mod conflicts;
 mod servers;
 mod layers;
+mod tables;
+mod transfer;
+mod readers;
+mod survey;
 
 use std::collections::BTreeMap;
 

@@ -7,6 +7,8 @@
 //! Ratios come from the contract's integers and floored strings; the division to a float is the last
 //! step, because the format has no other numbers.
 
+mod store;
+
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::extract::State;
@@ -21,7 +23,9 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 
+use self::store::{StoreMetrics, SurveyMetrics};
 use super::Web;
+use crate::job::look::Surveyed;
 use crate::job::progress::Progress;
 use crate::snapshot::{HostView, Latest, PatchState, ServiceView, Snapshot};
 use crate::store::Store;
@@ -50,6 +54,11 @@ impl Metrics {
         self.register(|registry| registry.register_collector(Box::new(StoreMetrics(store))));
     }
 
+    /// Tells the newest survey of the store.
+    pub fn watch_survey(&self, surveyed: Surveyed) {
+        self.register(|registry| registry.register_collector(Box::new(SurveyMetrics(surveyed))));
+    }
+
     /// Tells how far the jobs that derive, compact and verify are.
     pub fn watch_progress(&self, progress: watch::Receiver<Progress>) {
         self.register(|registry| registry.register_collector(Box::new(ProgressMetrics(progress))));
@@ -74,33 +83,6 @@ pub(super) async fn scrape(State(web): State<Web>) -> Response {
             tracing::error!(%error, "metrics cannot be written");
             (StatusCode::INTERNAL_SERVER_ERROR, "metrics cannot be written\n").into_response()
         }
-    }
-}
-
-#[derive(Debug)]
-struct StoreMetrics(Store);
-
-impl Collector for StoreMetrics {
-    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), std::fmt::Error> {
-        let health = self.0.health();
-        let mut gauge = |name, help, value: u64| gauges(&mut encoder, name, help, vec![(vec![], float(value))]);
-        gauge("peil_store_ok", "1 when the store takes writes", u64::from(health.ok))?;
-        gauge("peil_store_bytes", "Size of the database file", health.db_bytes)?;
-        gauge("peil_store_wal_bytes", "Size of the write-ahead log", health.wal_bytes)?;
-        if let Some(kept) = health.reserve_bytes {
-            gauge(
-                "peil_store_reserve_bytes",
-                "Room kept for alerts; 0 while the disk is full and no records are taken",
-                kept,
-            )?;
-        }
-        gauge("peil_store_queue_depth", "Pieces of work that wait for the writer", health.queue_depth as u64)?;
-        gauge("peil_store_commits", "Groups committed since start", health.commits)?;
-        gauge("peil_store_failed_commits", "Groups that failed since start", health.failed_commits)?;
-        gauge("peil_store_blocks", "Blocks stored since start", health.blocks)?;
-        gauge("peil_store_duplicate_blocks", "Blocks that came again since start", health.duplicates)?;
-        gauge("peil_store_records", "Records stored since start", health.records)?;
-        gauge("peil_store_lost_records", "Records that had numbers and never came, since start", health.lost)
     }
 }
 
