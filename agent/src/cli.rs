@@ -15,6 +15,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, DEFAULT_PATH};
 use crate::energy::command::EnergyCommand;
+use crate::identity::Identity;
+use crate::probe::heartbeat::{self, Verdict};
 use crate::probe::trace::{self, ProbeArgs};
 use crate::spool_command::SpoolCommand;
 use crate::{app, check, enrol, host, manual, patch, status};
@@ -60,6 +62,9 @@ enum Command {
         /// Replace the identity this host has
         #[arg(long)]
         again: bool,
+        /// Do nothing, successfully, when this host has an identity; the token is not read then
+        #[arg(long, conflicts_with = "again")]
+        if_needed: bool,
     },
     /// What the agent that runs on this host is doing: next runs, last results, spool, connection
     Status {
@@ -81,6 +86,18 @@ enum Command {
     Validate(ConfigArg),
     /// Probe a target once and tell what came of it
     Probe(ProbeArgs),
+    /// Report how a job on this host went, for a check of kind heartbeat
+    Report {
+        /// Name that the check has as its report
+        name: String,
+        /// How it went
+        verdict: Verdict,
+        /// A line for people
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        text: String,
+        #[command(flatten)]
+        config: ConfigArg,
+    },
     /// The patch level of this host, or of an image or chroot
     #[command(subcommand)]
     Patch(PatchCommand),
@@ -140,7 +157,15 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Status { config, json } => {
             Config::load(&config.config).map_err(Into::into).and_then(|config| status::command(&config.state_dir, json))
         }
-        Command::Enroll { config, token, token_file, again } => enrol_host(&config, token, token_file, again),
+        Command::Report { name, verdict, text, config } => {
+            Config::load(&config.config).map_err(Into::into).and_then(|config| {
+                let dir = &config.policy.local.reports_dir;
+                heartbeat::report(dir, &name, verdict, &text, WallClock::System.now())
+                    .with_context(|| format!("cannot report {name:?} in {}", dir.display()))
+            })
+        }
+        Command::Enroll { config, if_needed: true, .. } if is_enrolled(&config) => say("this host is enrolled already"),
+        Command::Enroll { config, token, token_file, again, .. } => enrol_host(&config, token, token_file, again),
         Command::Run(arg) => run_agent(&arg),
     };
     match done {
@@ -155,6 +180,11 @@ pub fn run(cli: Cli) -> ExitCode {
 
 fn say(text: &str) -> anyhow::Result<()> {
     writeln!(std::io::stdout(), "{text}").context("cannot print")
+}
+
+/// Whether there is an identity that can be read, expired or not.
+fn is_enrolled(arg: &ConfigArg) -> bool {
+    Config::load(&arg.config).is_ok_and(|config| Identity::load(&enrol::directory(&config.state_dir)).is_ok())
 }
 
 fn enrol_host(arg: &ConfigArg, token: Option<String>, token_file: Option<PathBuf>, again: bool) -> anyhow::Result<()> {

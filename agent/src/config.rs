@@ -5,6 +5,7 @@
 //! pushed plan may ask of this host (`[policy]`).
 
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use peil_proto::plan::{CheckDef, CheckKind};
@@ -19,6 +20,9 @@ use crate::spool::Limits;
 
 /// Where the settings are looked for when `--config` does not say.
 pub const DEFAULT_PATH: &str = "/etc/peil/agent.toml";
+/// Beside the settings: the policy in a file of its own, which only root can change, while somebody else may keep the
+/// settings. It takes the place of `[policy]`.
+pub const POLICY_FILE: &str = "policy.toml";
 
 /// Valid settings.
 #[derive(Debug, Clone)]
@@ -143,12 +147,19 @@ impl Network {
 }
 
 impl Config {
-    /// Reads and checks a settings file.
+    /// Reads and checks a settings file, and [`POLICY_FILE`] beside it when there is one.
     ///
     /// # Errors
-    /// Every mistake in the file, each with its line and remedy.
+    /// Every mistake in each file, each with its line and remedy.
     pub fn load(path: &Path) -> Result<Self, Refused> {
-        Self::parse(&path.display().to_string(), &read_file(path)?)
+        let text = read_file(path)?;
+        let mut config = Self::parse(&path.display().to_string(), &text)?;
+        let beside = path.with_file_name(POLICY_FILE);
+        if let Ok(facts) = std::fs::metadata(&beside) {
+            let has_one = text.parse::<toml::Table>().is_ok_and(|table| table.contains_key("policy"));
+            config.policy = parse_policy(&beside, Keeper::of(&facts), has_one)?;
+        }
+        Ok(config)
     }
 
     /// Checks settings that are already in memory; `name` is how messages call them.
@@ -182,7 +193,8 @@ impl Config {
             }
             None => energy::Settings::default(),
         };
-        let policy = read_policy(root.table("policy"));
+        let mut policy = read_policy(root.table("policy"));
+        policy.local.reports_dir = PathBuf::from(&state_dir).join("reports");
         let probing = read_probing(root.table("probing"));
         root.finish();
         let config = Self {
@@ -199,6 +211,38 @@ impl Config {
         };
         mistakes.into_result(config)
     }
+}
+
+/// Who can change a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Keeper {
+    owner: u32,
+    mode: u32,
+}
+
+impl Keeper {
+    fn of(facts: &std::fs::Metadata) -> Self {
+        Self { owner: facts.uid(), mode: facts.mode() }
+    }
+
+    /// Only root, so that neither a collector nor the agent itself can widen what it may do.
+    fn is_root_alone(self) -> bool {
+        self.owner == 0 && self.mode & 0o022 == 0
+    }
+}
+
+/// The policy of a file of its own: the keys of `[policy]` without that heading.
+fn parse_policy(path: &Path, keeper: Keeper, settings_have_one: bool) -> Result<Policy, Refused> {
+    let mistakes = Mistakes::new(path.display().to_string());
+    if !keeper.is_root_alone() {
+        mistakes.add(0, "must belong to root and be writable by nobody else: chown root and chmod go-w");
+    }
+    if settings_have_one {
+        mistakes.add(0, "is the policy of this host; take [policy] out of the settings beside it");
+    }
+    let text = read_file(path)?;
+    let policy = read_policy(Some(Document::toml(&text, &mistakes).fields(&mistakes)));
+    mistakes.into_result(policy)
 }
 
 fn read_spool(fields: Option<Fields<'_>>) -> (Limits, Millis) {
@@ -273,6 +317,9 @@ fn read_policy(fields: Option<Fields<'_>>) -> Policy {
     if let Some(dir) = fields.str("secrets_dir") {
         policy.local.secrets_dir = dir.into();
     }
+    if let Some(path) = fields.str("commands_file") {
+        policy.local.commands_file = path.into();
+    }
     fields.finish();
     policy
 }
@@ -302,6 +349,44 @@ mod tests {
         ] {
             assert!(refused.contains(part), "{part} is missing in: {refused}");
         }
+    }
+
+    #[test]
+    fn f26_a_policy_of_its_own_caps_the_host_and_only_root_may_change_it() {
+        let place = tempfile::tempdir().expect("directory");
+        let path = place.path().join(POLICY_FILE);
+        std::fs::write(&path, "kinds = ['tcp']\ninterval_min_s = 30\n").expect("written");
+        let root = Keeper { owner: 0, mode: 0o100_644 };
+        let policy = parse_policy(&path, root, false).expect("good");
+        assert_eq!((policy.kinds, policy.interval_min), (vec!["tcp".to_owned()], Millis::from_secs(30)));
+        for (keeper, settings_have_one, why) in [
+            (Keeper { owner: 1_000, ..root }, false, "must belong to root"),
+            (Keeper { mode: 0o100_664, ..root }, false, "must belong to root"),
+            (root, true, "take [policy] out"),
+        ] {
+            let refused = parse_policy(&path, keeper, settings_have_one).expect_err(why).to_string();
+            assert!(refused.contains(why) && refused.contains(POLICY_FILE), "{refused}");
+        }
+        std::fs::write(&path, "kinds = ['tcp']\nkind = 1\n").expect("written");
+        let refused = parse_policy(&path, root, false).expect_err("unknown key").to_string();
+        assert!(refused.contains("line 2"), "{refused}");
+    }
+
+    #[test]
+    fn the_policy_caps_every_kind_and_hides_no_check_that_is_not_known_here() {
+        use peil_proto::ids::CheckNo;
+        use peil_proto::plan::Unknown;
+        let text = "collector = 'https://a:1'\n[policy]\nkinds = ['http', 'mount']\ninterval_min_s = 60\n";
+        let policy = Config::parse("agent.toml", text).expect("valid").policy;
+        let check =
+            |kind, interval_ms| CheckDef { no: CheckNo(1), name: "a".into(), interval_ms, timeout_ms: 500, kind };
+        for word in CheckKind::WORDS {
+            let kind = || CheckKind::from_options(word, "{}");
+            assert_eq!(policy.allows(&check(kind(), 60_000)), ["http", "mount"].contains(word), "{word}");
+            assert!(!policy.allows(&check(kind(), 59_999)), "{word} too often");
+        }
+        assert!(policy.allows(&check(CheckKind::Unknown(Unknown::default()), 60_000)), "its ticks tell why themselves");
+        assert_eq!(policy.local.reports_dir, Path::new("/var/lib/peil-agent/reports"));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::cli::Cli;
 pub fn generate(dir: &Path) -> io::Result<()> {
     let man = dir.join("man");
     std::fs::create_dir_all(&man)?;
-    clap_mangen::generate_to(visible(Cli::command()), &man)?;
+    clap_mangen::generate_to(visible(), &man)?;
     for (shell, place) in [(Shell::Bash, "bash"), (Shell::Zsh, "zsh"), (Shell::Fish, "fish")] {
         let place = dir.join(place);
         std::fs::create_dir_all(&place)?;
@@ -26,19 +26,14 @@ pub fn generate(dir: &Path) -> io::Result<()> {
 }
 
 /// Without what is hidden, and without `help`, which needs no page of its own.
-fn visible(command: Command) -> Command {
-    let shown: Vec<Command> = command.get_subcommands().filter(|one| !one.is_hide_set()).cloned().collect();
-    let mut bare = Command::new("peil-agent")
+fn visible() -> Command {
+    let whole = Cli::command();
+    let shown: Vec<Command> = whole.get_subcommands().filter(|one| !one.is_hide_set()).cloned().collect();
+    let bare = Command::new("peil-agent")
         .version(env!("CARGO_PKG_VERSION"))
-        .disable_help_subcommand(true)
-        .subcommands(shown.into_iter().map(|one| one.disable_help_subcommand(true)));
-    if let Some(about) = command.get_about() {
-        bare = bare.about(about.clone());
-    }
-    if let Some(after) = command.get_after_help() {
-        bare = bare.after_help(after.clone());
-    }
-    bare
+        .about(whole.get_about().cloned().unwrap_or_default())
+        .after_help(whole.get_after_help().cloned().unwrap_or_default());
+    bare.disable_help_subcommand(true).subcommands(shown.into_iter().map(|one| one.disable_help_subcommand(true)))
 }
 
 #[cfg(test)]

@@ -19,16 +19,26 @@
 
 mod addresses;
 pub mod certificate;
+mod cpu;
 pub mod dial;
 pub mod dialogue;
 mod dns;
+pub mod exec;
+mod file;
 mod grpc;
+pub mod heartbeat;
+mod host;
 mod http;
 mod icmp;
+mod listen;
 mod location;
+mod memory;
+mod mount;
 mod mysql;
 pub mod ntp;
 mod postgres;
+mod pressure;
+mod process;
 mod redis;
 mod secret;
 mod talk;
@@ -36,6 +46,7 @@ mod tcp;
 mod tls;
 pub mod trace;
 mod udp;
+mod unit;
 mod websocket;
 
 use std::net::SocketAddr;
@@ -51,6 +62,7 @@ use tokio::sync::Semaphore;
 pub use addresses::AddressPolicy;
 use certificate::{TlsConfigs, TlsFacts};
 use dial::Deadline;
+use host::Host;
 use secret::Secrets;
 
 /// A kind of check as people meet it. The rest of a kind is its file.
@@ -79,6 +91,16 @@ pub const KINDS: &[Kind] = &[
     postgres::KIND,
     mysql::KIND,
     redis::KIND,
+    unit::KIND,
+    process::KIND,
+    listen::KIND,
+    file::KIND,
+    mount::KIND,
+    cpu::KIND,
+    memory::KIND,
+    pressure::KIND,
+    exec::KIND,
+    heartbeat::KIND,
 ];
 
 /// Carries out `def` once. Always answers within `def.timeout_ms`.
@@ -100,6 +122,16 @@ pub async fn run(def: &CheckDef, ctx: &ProbeContext) -> Observation {
         CheckKind::Postgres(check) => over(check.family, |family| postgres::run(check, family, ctx, end)).await,
         CheckKind::Mysql(check) => over(check.family, |family| mysql::run(check, family, ctx, end)).await,
         CheckKind::Redis(check) => over(check.family, |family| redis::run(check, family, ctx, end)).await,
+        CheckKind::Unit(check) => unit::run(check, ctx, end).await,
+        CheckKind::Process(check) => process::run(check, ctx, end).await,
+        CheckKind::Listen(check) => listen::run(check, ctx, end).await,
+        CheckKind::File(check) => file::run(check, ctx, end).await,
+        CheckKind::Mount(check) => mount::run(def.no, check, ctx, end).await,
+        CheckKind::Cpu(check) => cpu::run(def.no, check, ctx, end).await,
+        CheckKind::Memory(check) => memory::run(def.no, check, ctx, end).await,
+        CheckKind::Pressure(check) => pressure::run(def.no, check, ctx, end).await,
+        CheckKind::Exec(check) => exec::run(check, ctx, end).await,
+        CheckKind::Heartbeat(check) => heartbeat::run(check, ctx, end).await,
         CheckKind::Unknown(check) => Observation::from_end(Vec::new(), None, Err(Failure::unusable(&check.why))),
     }
 }
@@ -138,7 +170,8 @@ pub fn problems(def: &CheckDef, ctx: &ProbeContext) -> Vec<String> {
         CheckKind::Postgres(postgres) => (None, Some(&postgres.tls)),
         CheckKind::Mysql(mysql) => (None, Some(&mysql.tls)),
         CheckKind::Redis(redis) => (None, Some(&redis.tls)),
-        CheckKind::Udp(_) | CheckKind::Icmp(_) | CheckKind::Ntp(_) | CheckKind::Unknown(_) => (None, None),
+        // Nothing of TLS in them.
+        _ => (None, None),
     };
     if let Some(tls) = tls {
         found.extend(tls_problems(host, tls, ctx).into_iter().map(|what| format!("check {}: {what}", def.name)));
@@ -173,6 +206,8 @@ pub struct ProbeContext {
     tls: TlsConfigs,
     lookups: Arc<Semaphore>,
     secrets: Secrets,
+    host: Host,
+    local: Local,
 }
 
 /// Where on this host a probe may look for what a plan only names.
@@ -180,11 +215,25 @@ pub struct ProbeContext {
 pub struct Local {
     /// Secrets of checks are files in here.
     pub secrets_dir: PathBuf,
+    /// The commands that `exec` may run; only root may write it.
+    pub commands_file: PathBuf,
+    /// Where `peil-agent report` leaves its reports.
+    pub reports_dir: PathBuf,
+    /// The kernel's files about processes.
+    pub proc_dir: PathBuf,
+    /// The program that knows about units.
+    pub systemctl: PathBuf,
 }
 
 impl Default for Local {
     fn default() -> Self {
-        Self { secrets_dir: "/etc/peil/secrets".into() }
+        Self {
+            secrets_dir: "/etc/peil/secrets".into(),
+            commands_file: "/etc/peil/commands.toml".into(),
+            reports_dir: "/var/lib/peil-agent/reports".into(),
+            proc_dir: "/proc".into(),
+            systemctl: "/usr/bin/systemctl".into(),
+        }
     }
 }
 
@@ -201,7 +250,9 @@ impl ProbeContext {
             clock,
             addresses,
             lookups: Arc::new(Semaphore::new(dial::LOOKUPS_MAX)),
-            secrets: Secrets::new(local.secrets_dir),
+            secrets: Secrets::new(local.secrets_dir.clone()),
+            host: Host::new(),
+            local,
         }
     }
 }
@@ -284,6 +335,11 @@ pub struct Hop {
     pub tls: Option<TlsFacts>,
     /// HTTP status.
     pub status: Option<u16>,
+}
+
+/// A peer for people: kinds without ports (`icmp`) have none to show.
+pub fn peer_text(peer: SocketAddr) -> String {
+    if peer.port() == 0 { peer.ip().to_string() } else { peer.to_string() }
 }
 
 /// The failure that decided the outcome.

@@ -67,9 +67,9 @@ enum Command {
     Append { record: Vec<u8>, urgent: bool },
     Read { after: Seq, records_max: usize, bytes_max: usize, reply: oneshot::Sender<Vec<(Seq, Vec<u8>)>> },
     Release { through: Seq },
-    Rewind { to: Seq, reply: oneshot::Sender<Seq> },
     CollectorHas { through: Seq },
     RenewEpoch { done: oneshot::Sender<()> },
+    Rewind { to: Seq, reply: oneshot::Sender<Seq> },
     Sync { done: oneshot::Sender<()> },
 }
 
@@ -133,13 +133,6 @@ impl Recorder {
         let _ = self.commands.send(Command::Release { through }).await;
     }
 
-    /// Takes back what was released after `to` and is still on disk; through where records stay released.
-    pub async fn rewind(&self, to: Seq) -> Seq {
-        let (reply, answer) = oneshot::channel();
-        let sent = self.commands.send(Command::Rewind { to, reply }).await;
-        if sent.is_err() { self.state.borrow().acked } else { answer.await.unwrap_or(to) }
-    }
-
     /// The collector told at the greeting how far it has come: everything up to `through` is forgotten, and nothing after it
     /// is there.
     pub async fn collector_has(&self, through: Seq) {
@@ -153,6 +146,13 @@ impl Recorder {
         if self.commands.send(Command::RenewEpoch { done }).await.is_ok() {
             let _ = answer.await;
         }
+    }
+
+    /// Takes back what was released after `to` and is still on disk; through where records stay released.
+    pub async fn rewind(&self, to: Seq) -> Seq {
+        let (reply, answer) = oneshot::channel();
+        let sent = self.commands.send(Command::Rewind { to, reply }).await;
+        if sent.is_err() { self.state.borrow().acked } else { answer.await.unwrap_or(to) }
     }
 
     /// Returns when everything handed over before is on disk (or the disk refused), and the state says so.

@@ -384,7 +384,7 @@ async fn sleep_until(at: Option<Instant>) {
 }
 
 fn last_peer(observation: &Observation) -> String {
-    observation.detail.hops.iter().rev().find_map(|hop| hop.peer).map(|peer| peer.to_string()).unwrap_or_default()
+    observation.detail.hops.iter().rev().find_map(|hop| hop.peer).map(probe::peer_text).unwrap_or_default()
 }
 
 fn certificate_of(observation: &Observation) -> Option<Certificate> {

@@ -14,10 +14,12 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use peil_benches::load::{Lane, Noise};
 use peil_collector::contract::calendar::Month;
+use peil_collector::contract::dossier::{CheckFile, CheckRule, Dossier, Testimony};
 use peil_collector::contract::expr::Expr;
 use peil_collector::contract::terms::Terms;
 use peil_collector::contract::track::Track;
-use peil_collector::contract::{Case, CheckEvidence, Evidence, evaluate_to_date, hold};
+use peil_collector::contract::version::History;
+use peil_collector::contract::{evaluate_and_forecast, hold};
 use peil_collector::live::{Changes, Live, Pass};
 use peil_proto::ids::{AgentId, CheckNo};
 use peil_proto::plan::{CheckDef, CheckKind, Tcp};
@@ -52,11 +54,17 @@ struct Args {
     /// Results that are folded again from blocks
     #[arg(long, default_value_t = 6_000_000)]
     refold_results: usize,
+    /// Only how the cost of all figures grows: 100, 1000 and 10 000 services at 60 s
+    #[arg(long)]
+    scaling: bool,
 }
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     let month = Month { year: 2026, month: 10 };
+    if args.scaling {
+        return scaling(args, month);
+    }
     let whole = month.span(&Terms::default().timezone);
     let samples = (args.services * args.checks * args.vantages) as u64 * samples_of(whole.length(), args.interval_s);
     println!(
@@ -80,13 +88,27 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The same figures for more and more services: what each costs should stay what it is.
+fn scaling(mut args: Args, month: Month) -> anyhow::Result<()> {
+    args.interval_s = 60;
+    let terms = office()?;
+    println!("services   all figures   each");
+    for services in [100, 1_000, 10_000] {
+        args.services = services;
+        let cost = figures(&args, &terms, month);
+        let all = cost.gather + cost.evaluate;
+        println!("{services:>8} {:>10.1} ms {:>6.4} ms", all.as_secs_f64() * 1e3, nanos_each(all, cost.services) / 1e6);
+    }
+    Ok(())
+}
+
 /// Totals over all services.
 #[derive(Default)]
 struct Cost {
     services: u64,
     samples: u64,
     fold: Duration,
-    /// Cloning the tracks into a case, as the running collector does at each snapshot.
+    /// Laying out the month from its dossier, as the running collector does at each snapshot.
     gather: Duration,
     evaluate: Duration,
     slowest: Duration,
@@ -100,7 +122,7 @@ impl std::fmt::Display for Cost {
         writeln!(f, "  gather evidence       {:>9.4} ms per service", each(self.gather))?;
         writeln!(
             f,
-            "  evaluate to date      {:>9.4} ms per service ({:.4} ms at most), {:.1} outages each",
+            "  figure and forecast   {:>9.4} ms per service ({:.4} ms at most), {:.1} outages each",
             each(self.evaluate),
             self.slowest.as_secs_f64() * 1e3,
             count(self.outages as u64) / count(self.services)
@@ -123,10 +145,11 @@ fn figures(args: &Args, terms: &Terms, month: Month) -> Cost {
             .collect();
         cost.fold += started.elapsed();
         let started = Instant::now();
-        let case = case(args, terms, month, &expression, &names, &tracks);
+        let dossier = dossier(args, terms, &expression, &names, &tracks);
+        let Some(dated) = dossier.as_known_at(month, now) else { continue };
         cost.gather += started.elapsed();
         let started = Instant::now();
-        let figure = black_box(evaluate_to_date(&case, now)).figure;
+        let figure = black_box(evaluate_and_forecast(&dated, now)).0.figure;
         let spent = started.elapsed();
         cost.evaluate += spent;
         cost.slowest = cost.slowest.max(spent);
@@ -159,19 +182,20 @@ fn tracks(args: &Args, seed: u64, from: UtcTime, now: UtcTime) -> Vec<Track> {
     tracks
 }
 
-fn case(args: &Args, terms: &Terms, month: Month, service: &Expr, names: &[String], tracks: &[Vec<Track>]) -> Case {
-    let evidence = |tracks: &Vec<Track>| CheckEvidence {
-        interval: Millis(args.interval_s * 1_000),
-        timeout: TIMEOUT,
-        quorum: args.vantages.min(2),
+fn dossier(args: &Args, terms: &Terms, service: &Expr, names: &[String], tracks: &[Vec<Track>]) -> Dossier {
+    let interval = Millis(args.interval_s * 1_000);
+    let rule = CheckRule { interval, timeout: TIMEOUT, quorum: args.vantages.min(2) };
+    let file = |tracks: &Vec<Track>| CheckFile {
+        rules: History::always(rule),
         vantages: tracks
             .iter()
             .enumerate()
-            .map(|(at, track)| (at.to_string(), Evidence::Track(track.clone())))
+            .map(|(at, track)| (at.to_string(), Testimony::Track(track.clone())))
             .collect(),
     };
-    let checks: BTreeMap<_, _> = names.iter().cloned().zip(tracks.iter().map(evidence)).collect();
-    Case { month, terms: terms.clone(), service: service.clone(), checks, exclusions: Vec::new() }
+    let checks: BTreeMap<_, _> = names.iter().cloned().zip(tracks.iter().map(file)).collect();
+    let (contract, service) = (History::always(terms.clone()), History::always(service.clone()));
+    Dossier { contract, service, checks, exclusions: Vec::new() }
 }
 
 /// A contract as it stands in a settings file.

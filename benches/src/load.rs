@@ -95,11 +95,17 @@ impl Results {
 
     /// Bits that no coding of the five exact phases can save, given the medians: the entropy of the noise.
     pub fn phase_entropy_bits(&self) -> f64 {
-        let bits = |median: &f64| (median * SIGMA * (2.0 * PI * E).sqrt()).log2().max(0.0);
-        let all: f64 = self.targets.iter().flat_map(|target| &target.medians_us).map(bits).sum();
+        self.entropy_bits_by_phase().iter().sum()
+    }
+
+    /// The same for each phase, in the order of [`Phases`].
+    pub fn entropy_bits_by_phase(&self) -> [f64; 5] {
+        let bits = |median: f64| (median * SIGMA * (2.0 * PI * E).sqrt()).log2().max(0.0);
         #[expect(clippy::cast_precision_loss, reason = "a handful of checks")]
         let checks = self.targets.len().max(1) as f64;
-        all / checks
+        std::array::from_fn(|phase| {
+            self.targets.iter().map(|target| bits(target.medians_us[phase])).sum::<f64>() / checks
+        })
     }
 
     /// The next `count` results as the items of a block.

@@ -14,7 +14,10 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, header};
 use peil_collector::access::{Access, AccessStore, PasswordCost, Role};
+use peil_collector::config::Config;
 use peil_collector::snapshot::Snapshot;
+use peil_collector::store::Store;
+use peil_collector::web::decide::Desk;
 use peil_collector::web::metrics::Metrics;
 use peil_collector::web::ready::Readiness;
 use peil_collector::web::{WebState, router};
@@ -62,7 +65,12 @@ async fn made_of(snapshot: Snapshot) -> Result<Router> {
     let (_, latest) = tokio::sync::watch::channel(Arc::new(snapshot));
     let metrics = Metrics::new(latest.clone());
     let readiness = Readiness::new(async || Ok(()));
-    Ok(router(WebState { latest, access, readiness, metrics, clock, stop: CancellationToken::new() }))
+    // Nothing is decided in a preview: the directory goes with this value.
+    let dir = tempfile::tempdir()?;
+    let config = Arc::new(Config::parse("preview", "")?);
+    let in_force = tokio::sync::watch::channel(Arc::default()).1;
+    let desk = Desk { store: Store::open(dir.path())?, config, in_force };
+    Ok(router(WebState { latest, access, readiness, metrics, desk, clock, stop: CancellationToken::new() }))
 }
 
 async fn log_in(router: &Router) -> Result<String> {

@@ -50,11 +50,13 @@ pub enum AlertKind {
     PatchOverdue,
     /// An agent has been silent for too long.
     AgentSilent,
+    /// A stored value does not follow from the blocks it was made of.
+    StoreDiffers,
 }
 
 impl AlertKind {
     /// All of them, with their words.
-    pub const WORDS: [(&'static str, Self); 9] = [
+    pub const WORDS: [(&'static str, Self); 10] = [
         ("outage", Self::Outage),
         ("sla_breach", Self::SlaBreach),
         ("budget_burn", Self::BudgetBurn),
@@ -64,6 +66,7 @@ impl AlertKind {
         ("store_full", Self::StoreFull),
         ("patch_overdue", Self::PatchOverdue),
         ("agent_silent", Self::AgentSilent),
+        ("store_differs", Self::StoreDiffers),
     ];
 
     /// The word in keys, API and messages.
@@ -78,6 +81,7 @@ impl AlertKind {
             Self::StoreFull => "store_full",
             Self::PatchOverdue => "patch_overdue",
             Self::AgentSilent => "agent_silent",
+            Self::StoreDiffers => DIFFERS,
         }
     }
 
@@ -93,6 +97,7 @@ impl AlertKind {
             Self::StoreFull => "PeilStoreFull",
             Self::PatchOverdue => "PeilPatchOverdue",
             Self::AgentSilent => "PeilAgentSilent",
+            Self::StoreDiffers => "PeilStoreDiffers",
         }
     }
 
@@ -105,7 +110,8 @@ impl AlertKind {
             | Self::MonthDiffers
             | Self::FigureDiffers
             | Self::PatchOverdue
-            | Self::AgentSilent => "warning",
+            | Self::AgentSilent
+            | Self::StoreDiffers => "warning",
         }
     }
 }
@@ -135,12 +141,9 @@ pub fn wanted(snapshot: &Snapshot) -> Vec<Wanted> {
     });
     let hosts = snapshot.hosts.iter().filter(|host| !host.revoked);
     let hosts = hosts.flat_map(|host| [silent(host, snapshot.at), overdue(host, snapshot.at)]);
-    services
-        .chain(hosts)
-        .flatten()
-        .chain(snapshot.notices.iter().map(budget::differs))
-        .chain(snapshot.store_full.then(|| store_full(now)))
-        .collect()
+    let figures = snapshot.notices.iter().map(budget::differs);
+    let store = [differs(snapshot), snapshot.store_full.then(|| store_full(now))];
+    services.chain(hosts).chain(store).flatten().chain(figures).collect()
 }
 
 /// Whether the trouble of an open alert that is not wanted has passed. What is not configured any more is over.
@@ -154,8 +157,29 @@ pub fn is_over(open: &AlertRow, snapshot: &Snapshot) -> bool {
             let host = snapshot.hosts.iter().find(|host| host.agent.to_string() == agent);
             host.is_none_or(|host| host.revoked || host.connected || host.last_contact > Some(open.opened_at))
         }
+        // After a restart nothing has been compared yet: that is no all-clear.
+        None if open.key == DIFFERS => snapshot.verified.as_ref().is_some_and(|verified| verified.differences == 0),
         _ => true,
     }
+}
+
+/// One alert for the whole store: whoever acts on one difference looks for all of them.
+const DIFFERS: &str = "store_differs";
+
+fn differs(snapshot: &Snapshot) -> Option<Wanted> {
+    let verified = snapshot.verified.as_ref().filter(|verified| verified.differences > 0)?;
+    Some(Wanted {
+        key: DIFFERS.to_owned(),
+        kind: AlertKind::StoreDiffers,
+        subject: "store".to_owned(),
+        summary: format!(
+            "{} stored values do not follow from the results they were made of ({} days of agents were compared); the first: {}",
+            verified.differences, verified.days, verified.first
+        ),
+        action: "Find out who or what changed the database; `peil-collector rebuild` shows all differences, with --write it mends them."
+            .to_owned(),
+        since: verified.at,
+    })
 }
 
 fn outage(service: &ServiceView, now: UtcTime) -> Option<Wanted> {

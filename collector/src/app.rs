@@ -4,7 +4,7 @@
 //! when the first snapshot exists (or could not be made within [`GRACE`]), so nobody is shown an empty world. Stop: ports first (agents keep their records),
 //! then sessions, then the jobs, the store last; each within [`GRACE`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use peil_proto::time::WallClock;
+use peil_proto::units::Millis;
 use peil_proto::wire::enrolment_server::EnrolmentServer;
 use peil_proto::wire::telemetry_server::TelemetryServer;
 use tokio::sync::{Notify, mpsc, watch};
@@ -21,26 +22,36 @@ use tracing::{info, warn};
 
 use crate::access::{Access, AccessStore, PasswordCost, Role, first_run_password};
 use crate::alert::Sender;
-use crate::config::Config;
+use crate::config::{Compaction, Config};
+use crate::contract;
+use crate::derive::Holds;
 use crate::identity::Identity;
 use crate::ingest::TelemetryService;
 use crate::ingest::enrolment::EnrolmentService;
 use crate::job::Pipeline;
 use crate::job::agree::Agree;
+use crate::job::compact::{Compact, STEP_BLOCKS};
 use crate::job::deliver::Deliver;
+use crate::job::derive::Derive;
 use crate::job::judge::Judge;
 use crate::job::keep::Keep;
-use crate::job::lead::Lead;
+use crate::job::lead::{Lead, Leading};
+use crate::job::look::{Look, Surveyed};
 use crate::job::measure::{Measure, Notices};
 use crate::job::month::Months;
+use crate::job::progress::{Progress, Tell};
 use crate::job::raise::Raise;
 use crate::job::recheck::Recheck;
+use crate::job::retain::Retain;
+use crate::job::verify::{Nightly, Verify};
 use crate::pki::Authority;
 use crate::plans::Plans;
 use crate::presence::Presence;
 use crate::snapshot::Snapshot;
 use crate::store::Store;
+use crate::store::retention::Kind;
 use crate::tls::{Admission, ConnectInfo, LiveCertificate, TlsListener, profile};
+use crate::web::decide::Desk;
 use crate::web::metrics::Metrics;
 use crate::web::ready::Readiness;
 use crate::web::{self, WebState};
@@ -110,6 +121,11 @@ pub async fn run(
 
     let (lead, leading) =
         Lead::start(store.clone(), identity.holder.clone(), identity.row(clock.now()), presence.clone()).await?;
+    let holds = checks
+        .iter()
+        .map(|(no, check)| (*no, contract::hold(Millis(check.interval_ms.into()), Millis(check.timeout_ms.into()))))
+        .collect();
+    let progress = Arc::new(watch::Sender::new(Progress::default()));
     let judge = Judge::start(store.clone(), clock.clone(), checks, config.patch.term, leading.clone()).await?;
     let (tell_months, months_differing) = watch::channel(Arc::default());
     let (tell_rechecked, rechecked) = watch::channel(Arc::default());
@@ -125,6 +141,7 @@ pub async fn run(
             agents: config.agents,
             patch: config.patch,
             leading: leading.clone(),
+            progress: progress.subscribe(),
             listening_since: clock.now(),
         },
         raise: Raise {
@@ -140,6 +157,7 @@ pub async fn run(
         committed: committed.clone(),
         raised: raised.clone(),
     };
+    let (derive, compact, retain, nightly) = day_jobs(&config, &store, &clock, &leading, holds, &progress);
     let deliver = Deliver {
         store: store.clone(),
         senders: senders(&config)?,
@@ -148,6 +166,7 @@ pub async fn run(
         raised,
         leading: leading.clone(),
     };
+    let decided = in_force.clone();
     let keep = Keep {
         store: store.clone(),
         admission: admission.clone(),
@@ -164,6 +183,7 @@ pub async fn run(
     let recheck = Recheck { store: store.clone(), frozen, publish: tell_rechecked };
     let agree = Agree { store: store.clone(), config: config.clone(), publish: agreed, seen: generation };
     keep.activate().await?;
+    let (look, surveyed) = Look::new(store.clone(), clock.clone());
 
     let (closing, ending) = (CancellationToken::new(), CancellationToken::new());
     let (ports, sessions, jobs) = (TaskTracker::new(), TaskTracker::new(), TaskTracker::new());
@@ -174,6 +194,13 @@ pub async fn run(
     jobs.spawn(months.run(ending.clone()));
     jobs.spawn(recheck.run(ending.clone()));
     jobs.spawn(lead.run(ending.clone()));
+    jobs.spawn(look.run(ending.clone()));
+    jobs.spawn(derive.run(ending.clone()));
+    if config.compaction == Compaction::WhenOver {
+        jobs.spawn(compact.run(ending.clone()));
+    }
+    jobs.spawn(retain.run(ending.clone()));
+    jobs.spawn(nightly.run(ending.clone()));
     // A store that cannot be judged now is told by the pages and by `/readyz`; nobody is helped by closed ports.
     let mut first = latest.clone();
     let _ = tokio::time::timeout(GRACE, first.wait_for(|snapshot| snapshot.at.0 > 0)).await;
@@ -202,7 +229,9 @@ pub async fn run(
         certificate_life: config.agents.certificate_life,
     };
     ports.spawn(serve_agents(agents, telemetry, enrolment, closing.clone()));
-    let state = web_state(&store, latest, access, clock, closing.clone());
+    let desk = Desk { store: store.clone(), config: Arc::new(config), in_force: decided };
+    let state = web_state(&store, surveyed, latest, access, clock, closing.clone(), desk);
+    state.metrics.watch_progress(progress.subscribe());
     ports.spawn(serve_web(people, state, closing.clone()));
     info!(agents = %open.agents, web = %open.web, "listening");
     listening(open);
@@ -216,6 +245,37 @@ pub async fn run(
     finish(&jobs, "jobs").await;
     store.close().await;
     Ok(())
+}
+
+/// The jobs that turn blocks into hours and days, compare the two, and remove what is old.
+fn day_jobs(
+    config: &Config,
+    store: &Store,
+    clock: &WallClock,
+    leading: &Leading,
+    holds: Holds,
+    progress: &Tell,
+) -> (Derive, Compact, Retain, Nightly) {
+    let (store, clock, leading, progress) =
+        (|| store.clone(), || clock.clone(), || leading.clone(), || progress.clone());
+    let ages = &config.retention;
+    let compact = Compact {
+        store: store(),
+        clock: clock(),
+        leading: leading(),
+        holds: holds.clone(),
+        daily_kept: ages.get(&Kind::Daily).copied().unwrap_or(Millis(i64::MAX)),
+        progress: progress(),
+        step_blocks: STEP_BLOCKS,
+        stuck: BTreeSet::new(),
+    };
+    let verify = Verify { store: store(), holds, kept: ages.clone() };
+    (
+        Derive { store: store(), clock: clock(), leading: leading(), progress: progress() },
+        compact,
+        Retain { store: store(), clock: clock(), leading: leading(), ages: ages.clone() },
+        Nightly { verify, clock: clock(), leading: leading(), progress: progress() },
+    )
 }
 
 async fn finish(tasks: &TaskTracker, what: &str) {
@@ -280,10 +340,12 @@ async fn serve_web(listener: TlsListener, state: WebState, stop: CancellationTok
 
 fn web_state(
     store: &Store,
+    surveyed: Surveyed,
     latest: crate::snapshot::Latest,
     access: Access,
     clock: WallClock,
     stop: CancellationToken,
+    desk: Desk,
 ) -> WebState {
     let asked = store.clone();
     let readiness = Readiness::new(move || {
@@ -292,5 +354,6 @@ fn web_state(
     });
     let metrics = Metrics::new(latest.clone());
     metrics.watch_store(store.clone());
-    WebState { latest, access, readiness, metrics, clock, stop }
+    metrics.watch_survey(surveyed);
+    WebState { latest, access, readiness, metrics, desk, clock, stop }
 }

@@ -4,6 +4,8 @@
 //! they change is in force within five seconds. Exit status: 0 done, 1 failed, 2 unusable input.
 
 mod agreement;
+mod operate;
+mod rebuild;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -25,8 +27,8 @@ use crate::evaluate::Form;
 use crate::pki::Authority;
 use crate::store::Store;
 use crate::store::audit::AuditVerdict;
-use crate::store::tokens::NewToken;
-use crate::{app, evaluate};
+use crate::store::tokens::{NewToken, TokenRow};
+use crate::{app, evaluate, manual};
 
 /// Judges what agents saw against the contract: availability, breaches, patches, energy, alerts, pages.
 #[derive(Parser)]
@@ -90,6 +92,22 @@ enum Command {
     /// The log of what people did
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Derive times and states again from the stored results, and tell every stored value that differs
+    Rebuild {
+        #[command(flatten)]
+        config: ConfigArg,
+        /// Overwrite what differs
+        #[arg(long)]
+        write: bool,
+    },
+    /// Write man pages and shell completions, for packages
+    #[command(hide = true)]
+    Generate {
+        /// Where they go
+        dir: PathBuf,
+    },
+    #[command(flatten)]
+    Operate(operate::Operate),
 }
 
 #[derive(Args)]
@@ -153,6 +171,13 @@ enum TokenCommand {
     },
     /// All tokens ever made, without their secrets
     List(ConfigArg),
+    /// Withdraw a token that was not used yet
+    Revoke {
+        #[command(flatten)]
+        config: ConfigArg,
+        /// Its id, from `token list`; the beginning is enough when it is the only one
+        id: String,
+    },
 }
 
 #[derive(Subcommand)]
@@ -183,6 +208,9 @@ enum ApiTokenCommand {
         /// What it is for
         #[arg(long)]
         label: String,
+        /// viewer reads; admin may also decide (exclusions, months, agreement)
+        #[arg(long, default_value = "viewer", value_parser = role)]
+        role: Role,
         /// Days until it expires
         #[arg(long, value_name = "N", default_value_t = 90, value_parser = clap::value_parser!(i64).range(1..=366))]
         days: i64,
@@ -253,13 +281,21 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Export(arg) => runtime.block_on(agreement::export(&arg.config, clock.now())),
         Command::Exclusion(command) => runtime.block_on(agreement::exclusion(command, clock.now())),
         Command::Month(command) => runtime.block_on(agreement::month_command(command, clock.now())),
+        Command::Generate { dir } => {
+            manual::generate(&dir).with_context(|| format!("cannot write below {}", dir.display()))
+        }
         Command::Token(command) => runtime.block_on(token(command, &clock)),
         Command::Agent(command) => runtime.block_on(agent(command, &clock)),
         Command::User(UserCommand::Password(arg)) => runtime.block_on(new_password(&arg.config, clock)),
-        Command::ApiToken(ApiTokenCommand::Create { config, label, days }) => {
-            runtime.block_on(api_token(&config.config, label, days, clock))
+        Command::ApiToken(ApiTokenCommand::Create { config, label, role, days }) => {
+            runtime.block_on(api_token(&config.config, label, role, days, clock))
         }
         Command::Audit(command) => runtime.block_on(audit(command)),
+        Command::Rebuild { config, write } => runtime.block_on(async {
+            let (config, store) = open(&config.config)?;
+            rebuild::rebuild(&config, store, clock.now(), write).await
+        }),
+        Command::Operate(command) => operate::run(command, &clock),
     }
 }
 
@@ -308,6 +344,10 @@ fn log_to_stderr() {
     }
 }
 
+fn role(word: &str) -> Result<Role, String> {
+    Role::from_word(word).ok_or_else(|| "it is viewer or admin".to_owned())
+}
+
 /// Who did it, for the audit log.
 fn operator() -> String {
     let name = std::env::var("SUDO_USER").or_else(|_| std::env::var("USER")).unwrap_or_else(|_| "unknown".to_owned());
@@ -349,12 +389,39 @@ async fn token(command: TokenCommand, clock: &WallClock) -> anyhow::Result<()> {
                     (None, None) if row.expires_at < clock.now() => format!("expired {}", row.expires_at),
                     (None, None) => format!("good until {}", row.expires_at),
                 };
-                say(&format!("{}  {standing}  group {:?}  {}", row.created_at, row.group, row.label))?;
+                let id = token_id(&row.hash);
+                say(&format!("{id}  {}  {standing}  group {:?}  {}", row.created_at, row.group, row.label))?;
             }
             store.close().await;
             Ok(())
         }
+        TokenCommand::Revoke { config, id } => {
+            let (_, store) = open(&config.config)?;
+            let tokens = store.tokens().await?;
+            let row = the_token(&tokens, &id)?;
+            anyhow::ensure!(
+                row.used.is_none(),
+                "{} was used already; `agent revoke` ends the agent that has it",
+                token_id(&row.hash)
+            );
+            store.revoke_token(row.hash, clock.now(), &operator()).await?;
+            store.close().await;
+            say(&format!("{} cannot be used any more", token_id(&row.hash)))
+        }
     }
+}
+
+/// How people call a token: the beginning of its hash, which gives nothing away.
+fn token_id(hash: &[u8; 32]) -> String {
+    hash[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The one token whose id begins so.
+fn the_token<'t>(tokens: &'t [TokenRow], id: &str) -> anyhow::Result<&'t TokenRow> {
+    let mut found = tokens.iter().filter(|row| !id.is_empty() && token_id(&row.hash).starts_with(id));
+    let first = found.next().with_context(|| format!("no token {id:?}; `token list` shows them"))?;
+    anyhow::ensure!(found.next().is_none(), "{id:?} is the beginning of several tokens; give more of it");
+    Ok(first)
 }
 
 async fn agent(command: AgentCommand, clock: &WallClock) -> anyhow::Result<()> {
@@ -393,11 +460,11 @@ async fn new_password(config: &Path, clock: WallClock) -> anyhow::Result<()> {
     say(&format!("{} now signs in with  {password}", app::ADMIN))
 }
 
-async fn api_token(config: &Path, label: String, days: i64, clock: WallClock) -> anyhow::Result<()> {
+async fn api_token(config: &Path, label: String, role: Role, days: i64, clock: WallClock) -> anyhow::Result<()> {
     let (_, store) = open(config)?;
     let expires_at = clock.now().plus(Millis(days * Millis::DAY.0));
     let access = Access::new(AccessStore::Store(store.clone()), clock, PasswordCost::STANDARD)?;
-    let token = access.issue_api_token(&label, Role::Viewer, Some(expires_at)).await?;
+    let token = access.issue_api_token(&label, role, Some(expires_at)).await?;
     store.close().await;
     say(&token)
 }
@@ -420,6 +487,36 @@ async fn audit(command: AuditCommand) -> anyhow::Result<()> {
             }
             store.close().await;
             Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(first: u8) -> TokenRow {
+        let mut hash = [0; 32];
+        hash[0] = first;
+        TokenRow {
+            hash,
+            label: String::new(),
+            group: String::new(),
+            created_at: UtcTime(0),
+            created_by: String::new(),
+            expires_at: UtcTime(1),
+            used: None,
+            revoked_at: None,
+        }
+    }
+
+    #[test]
+    fn a_token_is_found_by_the_beginning_of_its_id_when_there_is_one_such() {
+        let tokens = [row(0xab), row(0xac)];
+        assert_eq!(the_token(&tokens, "ab").expect("one").hash[0], 0xab);
+        assert_eq!(the_token(&tokens, "ac00000000000000").expect("whole").hash[0], 0xac);
+        for (id, why) in [("a", "several"), ("ff", "no token"), ("", "no token")] {
+            assert!(the_token(&tokens, id).expect_err("refused").to_string().contains(why), "{id}");
         }
     }
 }

@@ -22,6 +22,7 @@ use crate::contract::terms::Terms;
 use crate::contract::workday::DayOfMonth;
 use crate::store::Place;
 use crate::store::place::Beside;
+use crate::store::retention::Kind;
 
 /// Where the settings are looked for when `--config` does not say.
 pub const DEFAULT_PATH: &str = "/etc/peil/collector.toml";
@@ -45,12 +46,26 @@ pub struct Config {
     pub contracts: BTreeMap<String, Clauses>,
     /// When months seal themselves; `None`: only people seal.
     pub seal_day: Option<SealDay>,
+    /// How long each kind of data is kept.
+    pub retention: BTreeMap<Kind, Millis>,
+    /// Whether blocks of days that are over become day blocks.
+    pub compaction: Compaction,
     /// Services in order of name.
     pub services: BTreeMap<String, Service>,
     /// Checks in order of name.
     pub checks: BTreeMap<String, Check>,
     /// Whom to tell.
     pub channels: Vec<Channel>,
+}
+
+/// What becomes of the blocks of days that are over.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Compaction {
+    /// They stay as they came: what months are sealed on is proved from those.
+    #[default]
+    Never,
+    /// They become day blocks.
+    WhenOver,
 }
 
 /// Addresses and names.
@@ -185,6 +200,7 @@ impl Config {
         let agents = read_agents(root.table("agents"));
         let patch = read_patch(root.table("patch"));
         let seal_day = root.table("months").and_then(read_months);
+        let (retention, compaction) = read_retention(root.table("retention"));
         let checks = tables::read_checks(root.tables("check"));
         let contracts = tables::read_contracts(root.tables("contract"));
         let services = tables::read_services(root.tables("service"), &contracts, &checks);
@@ -196,6 +212,8 @@ impl Config {
             listen,
             agents,
             patch,
+            retention,
+            compaction,
             seal_day,
             contracts,
             services,
@@ -287,4 +305,22 @@ fn read_patch(fields: Option<Fields<'_>>) -> PatchPolicy {
         fields.finish();
     }
     patch
+}
+
+/// Raw data and days reach back two whole months at least: figures of this month and the last are made from them.
+fn read_retention(fields: Option<Fields<'_>>) -> (BTreeMap<Kind, Millis>, Compaction) {
+    let mut compaction = Compaction::default();
+    let mut days =
+        BTreeMap::from([(Kind::Raw, 400), (Kind::Hourly, 100), (Kind::Daily, 1_900), (Kind::Evidence, 1_900)]);
+    if let Some(mut fields) = fields {
+        days.insert(Kind::Raw, fields.int_or("raw_days", 70..=36_500, 400));
+        days.insert(Kind::Hourly, fields.int_or("hourly_days", 40..=36_500, 100));
+        days.insert(Kind::Daily, fields.int_or("daily_days", 70..=36_500, 1_900));
+        days.insert(Kind::Evidence, fields.int_or("evidence_days", 70..=36_500, 1_900));
+        if fields.bool_or("compact", false) {
+            compaction = Compaction::WhenOver;
+        }
+        fields.finish();
+    }
+    (days.into_iter().map(|(kind, days)| (kind, Millis(days * Millis::DAY.0))).collect(), compaction)
 }

@@ -6,27 +6,39 @@
 //! | [`measure`] | live state, agents, clock | the snapshot | after `judge`, every second, in a quarter of the time at most |
 //! | [`raise`] | snapshot, open alerts | alerts and their outbox rows | after `measure` |
 //! | [`deliver`] | the outbox | receipts, next attempts | after `raise`, every second |
+//! | [`derive`](mod@derive) | blocks after its watermark, marked hours | marks; times by the hour | every ten seconds |
+//! | [`compact`] | blocks of days that are over | day blocks in their place; times and states of days and months | every five minutes |
+//! | [`retain`] | ages | nothing: what is old enough goes | every ten minutes |
 //! | [`agree`] | applied versions | the agreement in force | every five seconds |
 //! | [`month`] | new blocks, agreement, exclusions | drafts of months that are over; editions on the agreed day | every minute |
 //! | [`recheck`] | live state and blocks, at night | whether both give the same figures | once a day |
 //! | [`lead`] | leases, connections | which duties are this collector's, who is connected here | every five seconds, every second |
+//! | [`verify`] | stored values, their blocks | nothing: what differs is told, and raised | once a day |
 //! | [`keep`] | agents, sessions, certificates | revocations in force, expired sessions gone | every five seconds |
+//! | [`look`] | the store as a whole | nothing; a survey for `/metrics` | every half minute |
 //!
 //! The first three run in this order in one task, because each reads what the one before wrote; delivery has
 //! a task of its own, so that a slow receiver never delays a figure. A run that fails is logged once and tried
 //! again at the next beat: nothing is lost by it, only late.
 
 pub mod agree;
+pub mod compact;
 pub mod deliver;
+pub mod derive;
+pub(crate) mod history;
 pub mod judge;
 pub mod keep;
 pub mod lead;
+pub mod look;
 pub mod measure;
 pub mod month;
 pub mod recheck;
+pub mod progress;
 pub mod raise;
+pub mod retain;
 #[cfg(test)]
 pub(crate) mod trial;
+pub mod verify;
 
 use std::sync::Arc;
 use std::time::Duration;

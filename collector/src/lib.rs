@@ -1,10 +1,11 @@
 //! The collector: turns what agents saw into what the contract speaks about.
 //!
-//! The rooms follow the data: IN (`ingest`), KEEP (`store`), JUDGE (`contract`, `live`), DRIVE (`job`),
+//! The rooms follow the data: IN (`ingest`), KEEP (`store`), JUDGE (`contract`, `live`, `derive`), DRIVE (`job`),
 //! TELL (`snapshot`, `alert`, `web`), TRUST (`pki`, `tls`, `access`). Suggested reading order is the order below;
 //! `app` ties them together and is the only place that spawns.
 
 pub mod cli;
+pub mod manual;
 pub mod config;
 pub mod agreement;
 pub mod apply;
@@ -19,10 +20,12 @@ pub mod presence;
 pub mod plans;
 
 pub mod store;
+pub mod doctor;
 
 pub mod contract;
 pub mod evaluate;
 pub mod live;
+pub mod derive;
 
 pub mod job;
 

@@ -13,6 +13,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use peil_proto::block::day::DayBlock;
 use peil_proto::block::{self, BlockError, Item};
 use peil_proto::convert;
 use peil_proto::ids::{AgentId, CheckNo};
@@ -148,6 +149,18 @@ impl Live {
             }
         }
         Ok(())
+    }
+
+    /// Folds in a compacted day: read before all blocks that were not compacted.
+    pub fn absorb_day(&mut self, agent: AgentId, block: &DayBlock, changes: &mut Changes) {
+        match block {
+            DayBlock::Check(day) => day.samples.iter().for_each(|sample| self.sample(agent, sample, changes)),
+            DayBlock::Rest(ledger) => {
+                for record in ledger.in_order().filter_map(|bytes| convert::from_spool(bytes).ok().flatten()) {
+                    self.record(agent, record, Pass::Again, changes);
+                }
+            }
+        }
     }
 
     fn sample(&mut self, agent: AgentId, sample: &Sample, changes: &mut Changes) {

@@ -6,13 +6,15 @@
 //! Rules about evidence, so that the same month gives the same digests whenever it is made:
 //! - samples due from the first instant of the month before until a day after its end ([`evidence_of`]). Later ones
 //!   change nothing about it, and an outage that began before is known as far as it was still seen.
-//! - blocks that had arrived at `known_at`, and of those what the collector had judged.
+//! - blocks that had arrived at `known_at`, and of those what the collector had judged. Days that were compacted no
+//!   longer say when their records arrived: all of them count as known. What was sealed before is kept with its data.
 //! - a vantage that is revoked or does not run the check any more is retired, as in the live figure.
 //!
 //! Limits: one track per (check, vantage) in memory, and the samples of those with late ones.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use peil_proto::block::day::DayBlock;
 use peil_proto::block::{self, Item};
 use peil_proto::ids::{AgentId, CheckNo};
 use peil_proto::sample::State;
@@ -30,8 +32,9 @@ use crate::contract::span::Span;
 use crate::contract::track::{Pushed, Track};
 use crate::evaluate::bundle::Bundle;
 use crate::evaluate::sealed::BlocksSeen;
+use crate::job::history::{self, Whole};
 use crate::store::agents::AgentRow;
-use crate::store::blocks::{BlockLimit, StoredBlock, Through};
+use crate::store::blocks::{BlockLimit, Through};
 use crate::store::{Store, StoreError};
 
 /// Samples this long after the end of a month can still confirm what began in it.
@@ -67,30 +70,43 @@ pub fn evidence_of(month: Month, zone: &jiff::tz::TimeZone) -> Span {
 /// # Errors
 /// When the store cannot be read. A block that cannot be decoded is passed over: its time is unknown.
 pub async fn tracks(store: &Store, checks: &BTreeMap<CheckNo, Millis>, sight: &Sight) -> Result<Seen, StoreError> {
+    let mut reading = Whole::begin(store).await?;
+    loop {
+        let seen = read_tracks(store, checks, sight).await?;
+        if reading.is_whole().await? {
+            return Ok(seen);
+        }
+    }
+}
+
+async fn read_tracks(store: &Store, checks: &BTreeMap<CheckNo, Millis>, sight: &Sight) -> Result<Seen, StoreError> {
     let mut tracks: BTreeMap<(CheckNo, AgentId), Track> = BTreeMap::new();
     let mut late: BTreeSet<(CheckNo, AgentId)> = BTreeSet::new();
     let (mut sum, mut count) = (Context::new(&SHA256), 0);
-    each_block(store, sight, |stored, samples| {
+    each_block(store, sight, |agent, bytes, samples| {
         let mut spoke = false;
         for (check, at, state) in samples {
             let Some(hold) = checks.get(&check) else { continue };
             spoke = true;
-            let key = (check, stored.agent);
+            let key = (check, agent);
+            if bytes.is_none() {
+                sum.update(&at.0.to_be_bytes());
+            }
             if tracks.entry(key).or_insert_with(|| Track::new(*hold)).push(at, state) == Pushed::Late {
                 late.insert(key);
             }
         }
         if spoke {
             count += 1;
-            sum.update(&stored.bytes);
+            sum.update(bytes.unwrap_or_default());
         }
     })
     .await?;
     if !late.is_empty() {
         let mut samples: BTreeMap<(CheckNo, AgentId), Vec<(UtcTime, State)>> = BTreeMap::new();
-        each_block(store, sight, |stored, seen| {
-            for (check, at, state) in seen.filter(|(check, _, _)| late.contains(&(*check, stored.agent))) {
-                samples.entry((check, stored.agent)).or_default().push((at, state));
+        each_block(store, sight, |agent, _, seen| {
+            for (check, at, state) in seen.filter(|(check, _, _)| late.contains(&(*check, agent))) {
+                samples.entry((check, agent)).or_default().push((at, state));
             }
         })
         .await?;
@@ -104,13 +120,20 @@ pub async fn tracks(store: &Store, checks: &BTreeMap<CheckNo, Millis>, sight: &S
     Ok(Seen { tracks, blocks: BlocksSeen { count, digest: Digest(digest) } })
 }
 
-/// Every block in sight with its samples that are evidence.
+/// Every compacted day and every block in sight with its samples that are evidence; a block with its bytes.
 async fn each_block(
     store: &Store,
     sight: &Sight,
-    mut visit: impl FnMut(&StoredBlock, &mut dyn Iterator<Item = (CheckNo, UtcTime, State)>),
+    mut visit: impl FnMut(AgentId, Option<&[u8]>, &mut dyn Iterator<Item = (CheckNo, UtcTime, State)>),
 ) -> Result<(), StoreError> {
     let Sight { evidence, known_at, through } = sight;
+    history::each_day(store, evidence.from.day(), |agent, day| {
+        if let DayBlock::Check(day) = day {
+            let samples = day.samples.iter().map(|s| (s.check, s.scheduled_at, s.outcome.state()));
+            visit(agent, None, &mut samples.filter(|(_, at, _)| evidence.from <= *at && *at < evidence.to));
+        }
+    })
+    .await?;
     let mut at = Through::default();
     while !at.covers_all(through) {
         let page = store.blocks_reaching(evidence.from, at.clone(), BlockLimit::default()).await?;
@@ -131,7 +154,7 @@ async fn each_block(
                 Item::Other(_) => None,
             });
             let mut due = samples.filter(|(_, at, _)| evidence.from <= *at && *at < evidence.to);
-            visit(stored, &mut due);
+            visit(stored.agent, Some(&stored.bytes), &mut due);
         }
     }
     Ok(())

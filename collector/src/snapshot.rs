@@ -33,8 +33,85 @@ pub struct Snapshot {
     pub alerts: Vec<AlertView>,
     /// Figures that are not what they were said to be.
     pub notices: Vec<Notice>,
+    /// Exclusions that ended within a month or are still to come, in order of their beginning.
+    pub exclusions: Vec<ExclusionView>,
+    /// Months that are over, newest first.
+    pub months: Vec<MonthView>,
+    /// What the last comparison of stored values with the blocks found; null before the first.
+    pub verified: Option<VerifiedView>,
     /// The disk of the database is full: no records are taken.
     pub store_full: bool,
+}
+
+/// A comparison of stored values with what follows from the blocks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct VerifiedView {
+    /// When it ended.
+    #[schema(value_type = i64)]
+    pub at: UtcTime,
+    /// Days of agents that were looked at.
+    pub days: usize,
+    /// Values that do not follow from the blocks.
+    pub differences: usize,
+    /// The first of them in words.
+    pub first: String,
+}
+
+/// Time that was asked to be left out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct ExclusionView {
+    /// What people call it.
+    pub id: String,
+    /// The service it is about.
+    pub service: String,
+    /// `maintenance`, `force_majeure`, `customer`, `dependency`.
+    pub kind: String,
+    /// First instant.
+    #[schema(value_type = i64)]
+    pub from: UtcTime,
+    /// First instant after, as it was approved or closed.
+    #[schema(value_type = i64)]
+    pub to: UtcTime,
+    /// What is done or happened.
+    pub reason: String,
+    /// `proposed`, `approved`, `refused`, `closed`.
+    pub progress: String,
+    /// Who proposed it.
+    pub proposed_by: String,
+    /// Who decided; empty while nobody did.
+    pub decided_by: String,
+    /// How much of it counts in the running month so far; `null` when it lies outside.
+    #[schema(value_type = Option<i64>)]
+    pub counted_ms: Option<Millis>,
+    /// Why the rest does not: `late_notice`, `not_approved`, `over_cap`, `outside_window`.
+    pub refused: Option<String>,
+    /// The service was down beyond its end since before it: so long, so far.
+    #[schema(value_type = Option<i64>)]
+    pub overrun_ms: Option<Millis>,
+}
+
+/// A month that is over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct MonthView {
+    /// Whose.
+    pub service: String,
+    /// `2026-04`.
+    pub month: String,
+    /// `draft`, `sealed`.
+    pub stage: String,
+    /// The newest edition; `null` for a draft.
+    pub edition: Option<u32>,
+    /// When it was sealed.
+    #[schema(value_type = Option<i64>)]
+    pub sealed_at: Option<UtcTime>,
+    /// By whom; `null` where the agreed day sealed it and nobody approved.
+    pub sealed_by: Option<String>,
+    /// Availability as the contract counts it, floored.
+    pub official: Option<String>,
+    /// `met`, `breached`, `undetermined`, `not_applicable`.
+    pub verdict: String,
+    /// What is known now is not what it was sealed on.
+    pub differs: bool,
 }
 
 /// A figure that differs from one that was told.
@@ -206,6 +283,21 @@ pub struct CheckView {
     pub interval_ms: Millis,
     /// One per agent that runs it.
     pub vantages: Vec<VantageView>,
+    /// Total times of the successes of this UTC month to date, all vantages together; null before the first hour.
+    pub times: Option<TimesView>,
+}
+
+/// Times as a histogram of two digits tells them: at most 0.78 % above the exact value.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+pub struct TimesView {
+    /// Successes.
+    pub count: u64,
+    /// Half of them took at most this.
+    pub p50_us: u32,
+    /// 95 % took at most this.
+    pub p95_us: u32,
+    /// 99 % took at most this.
+    pub p99_us: u32,
 }
 
 /// The last thing one agent saw of one check.

@@ -19,8 +19,7 @@
 //! Threads own the writing connections and put what waits into one transaction
 //! (`writer.rs`); reads run beside it on connections of their own.
 //!
-//! Deliberately not here: retention and compaction of blocks, and caches. Whoever needs a value often
-//! keeps it.
+//! Deliberately not here: caches. Whoever needs a value often keeps it.
 
 mod cells;
 mod db;
@@ -30,6 +29,7 @@ mod postgres;
 mod readers;
 mod reserve;
 mod sqlite;
+mod tables;
 mod writer;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -39,6 +39,10 @@ pub mod agents;
 pub mod tokens;
 pub mod checks;
 pub mod judgement;
+pub mod dirty;
+pub mod latency;
+pub mod days;
+pub mod retention;
 pub mod outages;
 pub mod patches;
 pub mod energy;
@@ -51,11 +55,16 @@ pub mod exclusions;
 pub mod months;
 pub mod leases;
 pub mod contacts;
+pub mod transfer;
 pub mod place;
 pub mod health;
+pub mod survey;
+pub mod bi;
 
 use std::path::Path;
 use std::sync::Arc;
+
+use tokio::sync::RwLock;
 
 pub use error::{Cause, StoreError};
 pub use place::Place;
@@ -82,7 +91,11 @@ struct Inner {
     /// Writes everything else; the same one where the engine has one writer.
     rest: Arc<Writer>,
     readers: Readers,
+    /// For what agents wait for.
+    greeters: Readers,
     counters: Arc<Counters>,
+    /// Read: somebody reads a period whole. Write: blocks become days.
+    compaction: Arc<RwLock<()>>,
 }
 
 impl Store {
@@ -103,31 +116,38 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::CreateDir`], [`StoreError::Open`], [`StoreError::Connect`], [`StoreError::NotDurable`],
-    /// [`StoreError::ReadOnly`], [`StoreError::WeakServer`], [`StoreError::NewerSchema`], [`StoreError::Migrate`], [`StoreError::StartWriter`].
+    /// [`StoreError::ReadOnly`], [`StoreError::WeakServer`], [`StoreError::NewerSchema`], [`StoreError::Migrate`],
+    /// [`StoreError::HalfFilled`], [`StoreError::StartWriter`].
     pub fn connect(place: &Place) -> Result<Self, StoreError> {
         let counters = Arc::new(Counters::default());
         let (blocks, rest, source) = match place {
             Place::Directory(dir) => {
-                let pen = Pen::Sqlite(sqlite::open_and_migrate(dir)?, Reserve::open(dir));
+                let db = sqlite::open_and_migrate(dir)?;
+                transfer::side::require_whole(&db, &place.to_string())?;
+                let pen = Pen::Sqlite(db, Reserve::open(dir));
                 let writer = Arc::new(Writer::start("store-writer", pen, counters.clone())?);
                 (writer.clone(), writer, Source::Sqlite(sqlite::database_file(dir)))
             }
             Place::Server(target) => {
-                let db = postgres::connect_and_migrate(target)?;
+                let db = postgres::open(target)?;
                 let line = |open| Pen::Postgres(Line::new(target.clone(), open));
                 let blocks = Writer::start("store-blocks", line(Some(db)), counters.clone())?;
                 let rest = Writer::start("store-writer", line(None), counters.clone())?;
                 (Arc::new(blocks), Arc::new(rest), Source::Postgres(target.clone()))
             }
         };
-        let readers = Readers::new(source);
-        Ok(Self { inner: Arc::new(Inner { place: place.clone(), blocks, rest, readers, counters }) })
+        let greeters = Readers::new(source.clone(), readers::AGENTS);
+        let readers = Readers::new(source, readers::READERS);
+        let compaction = Arc::default();
+        let inner = Inner { place: place.clone(), blocks, rest, readers, greeters, counters, compaction };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Commits what is queued, waits for reads under way and closes the files. Methods called on another
     /// clone from now on answer [`StoreError::Closed`]; closing twice does no harm.
     pub async fn close(self) {
         self.inner.readers.close().await;
+        self.inner.greeters.close().await;
         self.inner.rest.close().await;
         self.inner.blocks.close().await;
     }
@@ -157,5 +177,14 @@ impl Store {
         work: impl Fn(&Connection) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, StoreError> {
         self.inner.readers.run(what, work).await
+    }
+
+    /// As [`Store::read`], for what an agent waits for: never behind what others ask.
+    async fn read_for_agent<T: Send + 'static>(
+        &self,
+        what: &'static str,
+        work: impl Fn(&Connection) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.inner.greeters.run(what, work).await
     }
 }

@@ -9,10 +9,12 @@
 //! with each answer allows no inline script and no inline style.
 //!
 //! What it does not do: TLS and listening (the caller serves [`router`] over its listener), judging
-//! (`contract/`), and writing anything but sessions.
+//! (`contract/`). What is written goes through `decide` (and sessions through `session`).
 
 mod api;
+mod page;
 mod assets;
+pub mod decide;
 mod draw;
 mod format;
 mod gate;
@@ -47,6 +49,8 @@ pub struct WebState {
     pub readiness: Readiness,
     /// What `/metrics` tells besides the snapshot.
     pub metrics: Metrics,
+    /// For what people decide.
+    pub desk: decide::Desk,
     /// For "3 min ago".
     pub clock: WallClock,
     /// Cancelled when the collector stops: ends the streams, which would otherwise hold up the stop.

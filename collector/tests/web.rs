@@ -1,4 +1,4 @@
-//! What the web promises, tried through the router as a browser or a program would, without store or
+//! What the web promises, tried through the router as a browser or a program would, without
 //! sockets. One file per promise.
 
 #![expect(clippy::panic, reason = "a test that cannot go on says why")]
@@ -20,6 +20,9 @@ mod people_log_in_and_out;
 
 #[path = "web/programs_get_what_is_described.rs"]
 mod programs_get_what_is_described;
+
+#[path = "web/decisions_are_made_by_those_who_may.rs"]
+mod decisions_are_made_by_those_who_may;
 
 #[path = "web/pages_stay_up_to_date.rs"]
 mod pages_stay_up_to_date;

@@ -33,6 +33,7 @@
 //! Limits: [`BLOCK_BYTES_MAX`] and [`BLOCK_RECORDS_MAX`]; a writer starts the next block, a reader refuses.
 
 mod bits;
+pub mod day;
 mod prediction;
 #[cfg(test)]
 mod tests;
@@ -149,10 +150,7 @@ fn encode_samples(out: &mut Vec<u8>, samples: &[&Sample]) {
     outcomes.dedup();
     put_varint(out, outcomes.len() as u64);
     for shape in &outcomes {
-        out.push(shape.tag);
-        out.push(shape.reason);
-        put_varint(out, u64::from(shape.code));
-        out.push(shape.mask);
+        shape.write(out);
     }
     let mut model = Model::new(checks.len());
     let mut bits = BitWriter::default();
@@ -332,6 +330,13 @@ impl Shape {
             Outcome::NotRun(why) => (2, why.code(), 0),
         };
         Self { tag, reason, code, mask }
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        out.push(self.tag);
+        out.push(self.reason);
+        put_varint(out, u64::from(self.code));
+        out.push(self.mask);
     }
 
     fn read(input: &mut Input<'_>) -> Option<Self> {

@@ -15,29 +15,53 @@ use crate::settings::Fields;
 /// Checks one agent will run at most. A larger plan is refused.
 pub const CHECKS_MAX: usize = 10_000;
 
-mod database;
+mod cpu;
 mod dns;
+mod exec;
+mod file;
 mod grpc;
+mod heartbeat;
 mod http;
 mod icmp;
+mod listen;
+mod memory;
+mod mount;
+mod mysql;
 mod ntp;
 mod options;
+mod postgres;
+mod pressure;
+mod process;
+mod redis;
 mod tcp;
 mod tls;
 mod udp;
+mod unit;
 mod unknown;
 mod websocket;
 
-pub use database::{Mysql, Postgres, Redis, RedisRole};
+pub use cpu::Cpu;
 pub use dns::{Dns, DnsTransport, RCODES};
+pub use exec::{Exec, Warning};
+pub use file::File;
 pub use grpc::{Grpc, GrpcCall};
+pub use heartbeat::Heartbeat;
 pub use http::{Compression, Http, HttpVersion, JsonWanted, REDIRECTS_MAX, Redirects};
 pub use icmp::Icmp;
+pub use listen::{Listen, ListenAt};
+pub use memory::Memory;
+pub use mount::Mount;
+pub use mysql::Mysql;
 pub use ntp::Ntp;
 pub use options::{Family, Options, Pattern, SecretRef, TlsOptions, TlsVersion, split_address, split_host};
+pub use postgres::Postgres;
+pub use pressure::Pressure;
+pub use process::Process;
+pub use redis::{Redis, RedisRole};
 pub use tcp::{Preset, Step, Tcp};
 pub use tls::Tls;
 pub use udp::Udp;
+pub use unit::Unit;
 pub use unknown::Unknown;
 pub use websocket::WebSocket;
 
@@ -145,6 +169,26 @@ kinds! {
     Mysql = "mysql",
     /// Ping a Redis server.
     Redis = "redis",
+    /// The state of a systemd unit.
+    Unit = "unit",
+    /// Processes of a program.
+    Process = "process",
+    /// Something listens on a port.
+    Listen = "listen",
+    /// A file is there and new enough.
+    File = "file",
+    /// A file system is mounted and has room.
+    Mount = "mount",
+    /// How busy the processors are.
+    Cpu = "cpu",
+    /// How much memory is in use.
+    Memory = "memory",
+    /// How long tasks wait for a resource.
+    Pressure = "pressure",
+    /// A command the host allows.
+    Exec = "exec",
+    /// A job that reports.
+    Heartbeat = "heartbeat",
 }
 
 fn options_to_json<O: Options>(options: &O) -> Option<String> {
@@ -273,6 +317,25 @@ mod tests {
             let read = CheckKind::read(&mut fields);
             assert_eq!(read.as_ref().map(CheckKind::name), Some(*word));
             assert_eq!(read.as_ref().map(CheckKind::target), Some("x"), "{word}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_options_are_a_check_or_refused_by_name(
+            word in proptest::sample::select(CheckKind::WORDS),
+            options in ".{0,60}",
+            key in "[a-z_]{1,12}",
+            value in "(true|[0-9]{1,20}|\"[a-z/:]{0,9}\"|null|\\[\\]|\\{\\})",
+        ) {
+            for options in [options, format!("{{\"{key}\":{value}}}")] {
+                let read = CheckKind::from_options(word, &options);
+                proptest::prop_assert_eq!(read.name(), word);
+                let _ = read.problems();
+                if let Some(again) = read.to_options() {
+                    proptest::prop_assert_eq!(CheckKind::from_options(word, &again), read);
+                }
+            }
         }
     }
 }

@@ -27,6 +27,22 @@ pub enum Record {
     Summary(Summary),
 }
 
+impl Record {
+    /// When it is about, or ends; `None` for what holds at any time.
+    pub fn about(&self) -> Option<UtcTime> {
+        match self {
+            Self::Sample(sample) => Some(sample.scheduled_at),
+            Self::Gap(gap) => Some(gap.to),
+            Self::Detail(detail) => Some(detail.scheduled_at),
+            Self::Patch(report) => Some(report.scanned_at),
+            Self::Energy(reading) => Some(reading.end),
+            Self::Vitals(vitals) => Some(vitals.at),
+            Self::Summary(summary) => Some(summary.last()),
+            Self::Facts(_) => None,
+        }
+    }
+}
+
 /// Samples known to be missing in `[from, to)`, and why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gap {

@@ -33,6 +33,11 @@ impl UtcTime {
         Self(self.0.saturating_sub(self.0.rem_euclid(Millis::HOUR.0)))
     }
 
+    /// The UTC day this moment lies in.
+    pub fn day(self) -> UtcDay {
+        UtcDay(self.0.div_euclid(Millis::DAY.0))
+    }
+
     /// Reads RFC 3339 with an offset or `Z`; fractions below a millisecond are cut.
     ///
     /// # Errors
@@ -59,6 +64,41 @@ impl fmt::Display for UtcTime {
         match jiff::Timestamp::from_millisecond(self.0) {
             Ok(stamp) => write!(f, "{stamp}"),
             Err(_) => write!(f, "{} ms", self.0),
+        }
+    }
+}
+
+/// A day in UTC: days since 1970-01-01. Always 24 hours; not the civil day of a contract.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct UtcDay(pub i64);
+
+impl UtcDay {
+    /// Its first moment; days that a [`UtcTime`] cannot tell are held at its ends.
+    pub fn start(self) -> UtcTime {
+        UtcTime(self.0.saturating_mul(Millis::DAY.0))
+    }
+
+    /// The day after.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+
+    /// The first day of its calendar month, in UTC. Days outside the years -9999 to 9999 are their own month.
+    #[must_use]
+    pub fn month_start(self) -> Self {
+        let Ok(stamp) = jiff::Timestamp::from_millisecond(self.start().0) else { return self };
+        let day_of_month = jiff::tz::Offset::UTC.to_datetime(stamp).day();
+        Self(self.0 - i64::from(day_of_month) + 1)
+    }
+}
+
+impl fmt::Display for UtcDay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match jiff::Timestamp::from_millisecond(self.start().0) {
+            Ok(stamp) => write!(f, "{}", jiff::tz::Offset::UTC.to_datetime(stamp).date()),
+            Err(_) => write!(f, "day {}", self.0),
         }
     }
 }
@@ -110,6 +150,17 @@ mod tests {
         assert!(UtcTime::parse("2026-04-01T00:00:00").is_err());
         assert!(UtcTime::parse("2026-02-30T00:00:00Z").is_err());
         assert!(UtcTime::parse("April").is_err());
+    }
+
+    #[test]
+    fn days_and_their_months_are_those_of_utc() {
+        let time = |text| UtcTime::parse(text).expect("a time");
+        assert_eq!(time("2026-03-01T01:59:59+02:00").day(), time("2026-02-28T00:00:00Z").day());
+        assert_eq!(time("2026-02-28T12:00:00Z").day().to_string(), "2026-02-28");
+        assert_eq!(time("2026-02-28T12:00:00Z").day().month_start().start(), time("2026-02-01T00:00:00Z"));
+        assert_eq!(UtcTime(-1).day(), UtcDay(-1));
+        assert_eq!(UtcTime(i64::MIN).day().start(), UtcTime(i64::MIN));
+        assert_eq!(UtcDay(i64::MAX).month_start(), UtcDay(i64::MAX));
     }
 
     #[test]

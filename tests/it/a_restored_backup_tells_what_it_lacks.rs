@@ -119,15 +119,7 @@ fn clear_away(agent: &Agent) -> anyhow::Result<u64> {
     let (mut spool, _) = Spool::open(&agent.state().join("spool"), &machine, small)?;
     let acked = spool.acked();
     let now = WallClock::System.now();
-    let told = Record::Gap(Gap {
-        from: now,
-        to: now,
-        reason: GapReason::AgentStopped,
-        check: None,
-        records_lost: 0,
-        ok_lost: 0,
-        not_ok_lost: 0,
-    });
+    let told = Record::Gap(Gap::new(now, now, GapReason::AgentStopped));
     spool.append(&convert::to_spool(&told))?;
     spool.sync()?;
     spool.release(acked)?;

@@ -43,7 +43,7 @@ async fn flows(collector: &Collector, agent: &Agent) -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn killed_at_random_nothing_is_lost_or_doubled() -> anyhow::Result<()> {
+async fn f2_killed_at_random_nothing_is_lost_or_doubled() -> anyhow::Result<()> {
     let target = Target::start()?;
     let mut collector = Collector::start(&settings(&target)?).await?;
     let mut agent = Agent::start(&collector, ONLY_CHECKS)?;

@@ -2,7 +2,9 @@
 
 mod a_corrupt_block_is_told_once;
 mod a_full_disk_alerts_and_recovers_alone;
+mod a_plan_reaches_the_kinds_it_names;
 mod a_restored_backup_tells_what_it_lacks;
+mod a_store_is_backed_up_restored_and_moved;
 mod agent_and_collector_trust_each_other;
 mod bad_settings_are_answered_whole;
 mod collector_away_leaves_no_hole;

@@ -65,7 +65,7 @@ async fn connected(collector: &Collector, agent: &Agent, wanted: bool) -> anyhow
 }
 
 #[tokio::test]
-async fn a_certificate_that_is_not_in_force_opens_no_stream() -> anyhow::Result<()> {
+async fn f27_a_certificate_that_is_not_in_force_opens_no_stream() -> anyhow::Result<()> {
     let collector = Collector::start("").await?;
     let own = collectors_own(&collector.pki())?;
     for (issuer, end, reason) in
@@ -99,7 +99,7 @@ async fn without_a_certificate_nothing_can_be_sent() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn a_revoked_agent_is_put_out_and_stays_out() -> anyhow::Result<()> {
+async fn f27_a_revoked_agent_is_put_out_and_stays_out() -> anyhow::Result<()> {
     let mut collector = Collector::start("").await?;
     let mut agent = Agent::start(&collector, ONLY_CHECKS)?;
     let other = Agent::start(&collector, ONLY_CHECKS)?;
@@ -125,7 +125,7 @@ async fn a_revoked_agent_is_put_out_and_stays_out() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn a_token_works_once_in_time_here_and_whole() -> anyhow::Result<()> {
+async fn f28_a_token_works_once_in_time_here_and_whole() -> anyhow::Result<()> {
     let collector = Collector::start("").await?;
     let refused = |token: &str, reason: &str| -> anyhow::Result<()> {
         let agent = Agent::prepare(&collector, ONLY_CHECKS)?;

@@ -38,5 +38,6 @@ pub use balancer::Balancer;
 pub use collector::Collector;
 pub use eventually::eventually;
 pub use fake_host::FakeHost;
+pub use process::Process;
 pub use receiver::{Delivery, Receiver};
 pub use target::Target;

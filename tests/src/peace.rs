@@ -13,6 +13,7 @@ use peil_collector::job::agree::Agree;
 use peil_collector::job::judge::Judge;
 use peil_collector::job::lead::Lead;
 use peil_collector::job::measure::{Measure, Notices};
+use peil_collector::job::progress::Progress;
 use peil_collector::presence::Presence;
 use peil_collector::store::Store;
 use peil_collector::store::agents::NewAgent;
@@ -87,7 +88,6 @@ pub async fn figures(store: Store, settings: &str, at: UtcTime) -> anyhow::Resul
     let clock = WallClock::manual(at);
     let (in_force, _) = Agree::read(&store, &config).await?;
     let checks = in_force.checks_to_fold();
-    let nothing = || watch::channel(Arc::new(Vec::new())).1;
     let (id, name) = ("judge".to_owned(), "test".to_owned());
     let holder = Holder { id: id.clone(), start: "1".to_owned() };
     let me = CollectorRow { id, name, version: String::new(), started_at: at, seen_at: at };
@@ -97,11 +97,12 @@ pub async fn figures(store: Store, settings: &str, at: UtcTime) -> anyhow::Resul
         store: store.clone(),
         clock,
         in_force: watch::channel(Arc::new(in_force)).1,
-        notices: Notices { months: nothing(), rechecked: nothing() },
+        notices: Notices { months: watch::channel(Arc::default()).1, rechecked: watch::channel(Arc::default()).1 },
         presence: Presence::default(),
         leading,
         agents: config.agents,
         patch: config.patch,
+        progress: watch::channel(Progress::default()).1,
         listening_since: at,
     };
     let snapshot = measure.activate(judge.live()).await?;

@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::eventually;
 
 /// Killed when dropped.
-pub(crate) struct Process {
+pub struct Process {
     name: &'static str,
     child: Child,
     said: Said,
@@ -32,7 +32,10 @@ struct Lines {
 
 impl Process {
     /// Starts `program`; `name` stands before its lines in the log of the test.
-    pub(crate) fn start(name: &'static str, program: &Path, args: &[&str]) -> anyhow::Result<Self> {
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start(name: &'static str, program: &Path, args: &[&str]) -> anyhow::Result<Self> {
         Self::start_in(name, program, args, &[])
     }
 
@@ -59,17 +62,20 @@ impl Process {
     }
 
     /// Lines of standard output so far.
-    pub(crate) fn out(&self) -> Vec<String> {
+    pub fn out(&self) -> Vec<String> {
         self.said.read(|said| said.out.clone())
     }
 
     /// Lines of standard error so far.
-    pub(crate) fn err(&self) -> Vec<String> {
+    pub fn err(&self) -> Vec<String> {
         self.said.read(|said| said.err.clone())
     }
 
     /// Fails when the program has ended.
-    pub(crate) fn check_running(&mut self) -> anyhow::Result<()> {
+    ///
+    /// # Errors
+    /// With its last words.
+    pub fn check_running(&mut self) -> anyhow::Result<()> {
         match self.child.try_wait()? {
             None => Ok(()),
             Some(status) => bail!("{} ended ({status}): {}", self.name, self.err().join("\n")),
@@ -77,7 +83,10 @@ impl Process {
     }
 
     /// SIGKILL: no goodbye, no flush.
-    pub(crate) fn kill9(&mut self) -> anyhow::Result<()> {
+    ///
+    /// # Errors
+    /// When there is nothing to kill.
+    pub fn kill9(&mut self) -> anyhow::Result<()> {
         self.child.kill().with_context(|| format!("cannot kill {}", self.name))?;
         self.child.wait()?;
         self.read_up();

@@ -37,8 +37,8 @@ pub const CLASS_DIR: &str = "class/powercap";
 /// What grants the agent's group, and nobody else, the right to read (the kernel keeps counters from
 /// others because their fine grain gives secrets away). A plain `chmod` would not survive a reboot.
 pub const PERMISSION_HINT: &str = concat!(
-    "energy_uj is readable by root only; put into /etc/udev/rules.d/70-peil-rapl.rules: ",
-    r#"SUBSYSTEM=="powercap", KERNEL=="intel-rapl*", RUN+="/usr/bin/chgrp peil /sys/%p/energy_uj", "#,
+    "energy_uj is readable by root only; put into /etc/udev/rules.d/60-peil-rapl.rules: ",
+    r#"SUBSYSTEM=="powercap", KERNEL=="intel-rapl*", RUN+="/usr/bin/chgrp peil-agent /sys/%p/energy_uj", "#,
     r#"RUN+="/usr/bin/chmod g+r /sys/%p/energy_uj" and run: udevadm control --reload; "#,
     "udevadm trigger --subsystem-match=powercap",
 );

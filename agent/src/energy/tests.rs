@@ -216,7 +216,7 @@ fn dies_seen_alike_only_twice_widen_the_upper_bound() {
 }
 
 #[test]
-fn a_guest_is_modelled_even_when_counters_leak_through() {
+fn f30_a_guest_is_modelled_even_when_counters_leak_through() {
     let mut machine = Machine::new();
     machine.proc("cpuinfo", "flags : fpu hypervisor\n");
     machine.zone("intel-rapl:0", "package-0", 5_000);
@@ -429,7 +429,7 @@ fn a_zone_that_appears_starts_at_zero_and_one_that_goes_takes_nothing_with_it() 
 }
 
 #[test]
-fn two_interleaved_counters_are_found_out_and_the_model_takes_over() {
+fn f30_two_interleaved_counters_are_found_out_and_the_model_takes_over() {
     let mut machine = Machine::new();
     machine.zone("intel-rapl:0", "package-0", 10_000);
     let mut meter = machine.meter();
@@ -451,7 +451,7 @@ fn two_interleaved_counters_are_found_out_and_the_model_takes_over() {
 
 /// The tests may run as root, who is refused nothing: so the refusal is put in by hand.
 #[test]
-fn a_refusal_of_all_counters_is_a_status_with_its_remedy_and_one_refusal_is_not() {
+fn f30_a_refusal_of_all_counters_is_a_status_with_its_remedy_and_one_refusal_is_not() {
     let machine = Machine::new();
     machine.zone("intel-rapl:0", "package-0", 0);
     machine.zone("intel-rapl:0:0", "dram", 0);

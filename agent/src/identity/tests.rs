@@ -150,7 +150,7 @@ fn what_is_not_ours_never_replaces_a_good_identity() {
 }
 
 #[test]
-fn a_clock_that_is_behind_is_said_at_enrolment() {
+fn f27_a_clock_that_is_behind_is_said_at_enrolment() {
     let dir = tempfile::tempdir().unwrap();
     let (authority, (key, _)) = (authority(), prepare().unwrap());
     let certificate = certify(&authority, &key, &AGENT.urn());

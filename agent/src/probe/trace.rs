@@ -30,9 +30,10 @@ const BAR_COLUMNS: u64 = 40;
 
 /// What `peil-agent probe` takes.
 #[derive(Debug, clap::Args)]
+#[command(override_usage = "peil-agent probe [OPTIONS] [KIND] <TARGET>")]
 pub struct ProbeArgs {
     /// Kind and target (`dns example.org`), or a target that tells its kind: http(s)://…, KIND://…, host:port (tcp)
-    #[arg(required = true, num_args = 1..=2, value_names = ["KIND] [TARGET"])]
+    #[arg(required = true, num_args = 1..=2, value_name = "TARGET")]
     what: Vec<String>,
     /// Draw the phases, the address and the certificate chain
     #[arg(long)]
@@ -206,7 +207,7 @@ fn to_text(def: &CheckDef, seen: &Observation, now: UtcTime) -> String {
         let _ = writeln!(out, "  body        {} bytes{cut}", body.bytes);
     }
     for fact in &seen.detail.facts {
-        let _ = writeln!(out, "  {:<11} {}", Safe(&fact.name), Safe(&fact.value));
+        let _ = writeln!(out, "  {:<11} {}", Safe(&fact.name).to_string(), Safe(&fact.value));
     }
     out
 }
@@ -214,7 +215,7 @@ fn to_text(def: &CheckDef, seen: &Observation, now: UtcTime) -> String {
 fn write_hop(out: &mut String, hop: &Hop, now: UtcTime) -> fmt::Result {
     writeln!(out, "\n{}", Safe(&hop.target))?;
     if let Some(peer) = hop.peer {
-        writeln!(out, "  address     {peer}")?;
+        writeln!(out, "  address     {}", super::peer_text(peer))?;
     }
     if let Some(status) = hop.status {
         writeln!(out, "  status      {status}")?;
@@ -303,7 +304,7 @@ pub fn to_json(def: &CheckDef, seen: &Observation, now: UtcTime) -> Value {
 fn hop_json(hop: &Hop, now: UtcTime) -> Value {
     json!({
         "target": hop.target,
-        "address": hop.peer.map(|peer| peer.to_string()),
+        "address": hop.peer.map(super::peer_text),
         "status": hop.status,
         "phases_us": phases_json(hop.phases),
         "tls": hop.tls.as_ref().map(|tls| tls_json(tls, now)),

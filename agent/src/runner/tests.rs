@@ -190,7 +190,7 @@ async fn a_probe_that_runs_over_its_next_ticks_leaves_one_record_for_each_of_the
 }
 
 #[tokio::test]
-async fn without_a_free_slot_before_its_deadline_a_tick_is_overload() {
+async fn f20_without_a_free_slot_before_its_deadline_a_tick_is_overload() {
     let mut tasks = JoinSet::new();
     let (address, mut seen) = silent_server(&mut tasks).await;
     let agent = Agent::new(Policy { in_flight_max: 1, ..policy() }, vec![hanging(1, address, 600_000)]);
@@ -205,7 +205,7 @@ async fn without_a_free_slot_before_its_deadline_a_tick_is_overload() {
 }
 
 #[tokio::test]
-async fn what_the_local_policy_forbids_never_leaves_this_host() {
+async fn f26_what_the_local_policy_forbids_never_leaves_this_host() {
     let mut tasks = JoinSet::new();
     let (address, mut seen) = silent_server(&mut tasks).await;
     let kinds = vec!["http".to_owned()];

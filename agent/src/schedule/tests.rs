@@ -130,7 +130,7 @@ fn f12_a_step_of_the_wall_clock_makes_no_burst_no_pause_and_no_label_twice() {
 }
 
 #[test]
-fn a_clock_that_was_plainly_wrong_does_not_bind_the_labels_that_follow() {
+fn f12_a_clock_that_was_plainly_wrong_does_not_bind_the_labels_that_follow() {
     let mut clocks = Clocks::start();
     let mut schedule = Schedule::new(AGENT, &plan(&[60_000]), clocks.0);
     clocks.run(&mut schedule, 10 * 60_000);
@@ -167,7 +167,7 @@ fn f12_a_suspended_host_gets_one_span_per_check_and_no_catching_up() {
 }
 
 #[test]
-fn a_short_stall_is_caught_up_and_a_long_one_is_a_span() {
+fn f31_a_short_stall_is_caught_up_and_a_long_one_is_a_span() {
     for (stall, due, missed) in [(60_000, 1, None), (120_000, 2, None), (180_000, 0, Some(3)), (HOUR, 0, Some(60))] {
         let mut clocks = Clocks::start();
         let mut schedule = Schedule::new(AGENT, &plan(&[60_000]), clocks.0);

@@ -113,3 +113,40 @@ async fn a_host_out_of_descriptors_does_not_blame_the_target() {
     let last = failed.last().expect("one run had a runtime and no socket");
     assert_eq!((&last["state"], &last["outcome"]), (&"unknown".into(), &"local_resource".into()), "{last}");
 }
+
+#[tokio::test]
+async fn a_job_reports_and_the_check_sees_it() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let settings = dir.path().join("agent.toml");
+    let text = format!("collector = 'https://localhost:7443'\nstate_dir = '{}'\n", dir.path().display());
+    std::fs::write(&settings, text).expect("writes");
+    let settings = settings.display().to_string();
+    let report = ["report", "nightly", "ok", "--text", "3 files", "--config", &settings].map(str::to_owned);
+    let program = env!("CARGO_BIN_EXE_peil-agent");
+    assert_eq!(peil(program, report.to_vec()).await.0, 0);
+    let (status, out, err) = probe(&["heartbeat", "nightly", "--trace", "--config", &settings]).await;
+    assert_eq!((status, err.as_str()), (0, ""), "{out}");
+    assert!(out.contains("3 files"), "{out}");
+    let (status, out, _) = probe(&["heartbeat", "never", "--json", "--config", &settings]).await;
+    let value: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!((status, &value["outcome"]), (1, &"timeout".into()));
+    let wrong = ["report", "../x", "ok", "--config", &settings].map(str::to_owned);
+    assert_eq!(peil(program, wrong.to_vec()).await.0, 1);
+}
+
+#[tokio::test]
+async fn options_of_a_kind_are_given_as_in_the_settings() {
+    let target = Target::echoing().await;
+    let url = target.url("/");
+    let (status, out, err) =
+        probe(&["http", &url, "-o", "method = \"OPTIONS\"", "-o", "contains = \"OPTIONS /\""]).await;
+    assert_eq!(status, 0, "{out}{err}");
+    let (status, out, _) = probe(&[&url, "--option", "contains = \"nothing like it\""]).await;
+    assert!(status == 1 && out.contains("content"), "{out}");
+    for (option, part) in
+        [("metod = \"HEAD\"", "did you mean"), ("body_matches = \"(\"", "unclosed"), ("= 3", "cannot be empty")]
+    {
+        let (status, _, err) = probe(&["http", &url, "-o", option]).await;
+        assert!(status == 2 && err.contains(part), "{option}: {err}");
+    }
+}

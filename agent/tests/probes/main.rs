@@ -9,6 +9,7 @@ mod databases;
 mod datagrams;
 mod dialogue;
 mod grpc;
+mod host;
 mod http;
 mod http2;
 mod icmp;
@@ -50,7 +51,7 @@ fn context_of_other_loopback() -> ProbeContext {
 
 /// A host that keeps its secrets in `dir`.
 fn context_with_secrets(dir: &std::path::Path) -> ProbeContext {
-    let local = Local { secrets_dir: dir.to_owned() };
+    let local = Local { secrets_dir: dir.to_owned(), ..Local::default() };
     ProbeContext::on_host(WallClock::System, AddressPolicy::default(), local)
 }
 

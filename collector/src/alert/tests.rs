@@ -3,7 +3,7 @@
 use peil_proto::ids::AgentId;
 
 use super::*;
-use crate::snapshot::{BurnTierView, ForecastView};
+use crate::snapshot::{BurnTierView, ForecastView, VerifiedView};
 use crate::store::alerts::AlertId;
 
 const NOW: UtcTime = UtcTime(1_776_247_200_000);
@@ -57,7 +57,7 @@ fn host(connected: bool, last_contact: Option<UtcTime>) -> HostView {
 }
 
 fn snapshot(services: Vec<ServiceView>, hosts: Vec<HostView>) -> Snapshot {
-    Snapshot { at: NOW, services, hosts, alerts: Vec::new(), notices: Vec::new(), store_full: false }
+    Snapshot { at: NOW, services, hosts, alerts: Vec::new(), ..Snapshot::default() }
 }
 
 fn open(key: &str) -> AlertRow {
@@ -166,4 +166,22 @@ fn a_fast_burn_wakes_and_a_slow_one_is_a_forecast() {
 fn after_a_certain_breach_nobody_is_told_that_one_may_come() {
     let over = ServiceView { breach_certain: true, ..burning([false; 3], 9) };
     assert_eq!(kinds(over), [AlertKind::SlaBreach]);
+}
+
+#[test]
+fn a_store_that_differs_is_one_alert_until_a_comparison_finds_nothing() {
+    let found = |differences| {
+        let first = "check 1: 2 up are stored, the blocks have 3 up".to_owned();
+        Some(VerifiedView { at: NOW, days: 50, differences, first })
+    };
+    let with = |verified| Snapshot { verified, ..snapshot(vec![], vec![]) };
+    let wanted = wanted(&with(found(3)));
+    assert_eq!(wanted.len(), 1);
+    assert_eq!((wanted[0].key.as_str(), wanted[0].kind), ("store_differs", AlertKind::StoreDiffers));
+    assert!(wanted[0].summary.contains("3 stored values") && wanted[0].summary.contains("the blocks have 3 up"));
+    assert!(super::wanted(&with(found(0))).is_empty());
+    let open = open("store_differs");
+    assert!(!is_over(&open, &with(None)), "after a restart nothing was compared yet");
+    assert!(!is_over(&open, &with(found(3))));
+    assert!(is_over(&open, &with(found(0))));
 }

@@ -31,12 +31,15 @@ pub enum Pushed {
     Late,
 }
 
-/// One or more samples of the same state, in order of time.
+/// One or more samples of the same state, in order of time: at rest, a row of the changes of a vantage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Piece {
-    pub(super) state: State,
-    pub(super) first: UtcTime,
-    pub(super) last: UtcTime,
+pub struct Piece {
+    /// What they say.
+    pub state: State,
+    /// When the first of them was due.
+    pub first: UtcTime,
+    /// When the last of them was due.
+    pub last: UtcTime,
 }
 
 /// The samples of one (check, vantage) so far.
@@ -118,7 +121,7 @@ impl Track {
             Some((newest, _)) if at < newest => return Pushed::Late,
             Some((newest, known)) if at == newest && weight(state) <= weight(known) => return Pushed::Duplicate,
             Some((newest, _)) if at == newest => {}
-            Some((newest, known)) => self.fold(newest, known),
+            Some((newest, known)) => self.fold(Piece { state: known, first: newest, last: newest }),
             None => {}
         }
         self.newest = Some((at, state));
@@ -138,21 +141,51 @@ impl Track {
         self.pieces.shrink_to(self.pieces.len().saturating_mul(2));
     }
 
-    /// Moves a sample that can no longer change into the pieces.
-    fn fold(&mut self, at: UtcTime, state: State) {
-        self.run_of_down = match state {
+    /// Moves samples that can no longer change into the pieces.
+    fn fold(&mut self, piece: Piece) {
+        self.run_of_down = match piece.state {
             State::Down => self.run_of_down.saturating_add(1).min(CONFIRM_MAX + 2),
             State::Up | State::Unknown => 0,
         };
-        let extends = |last: &Piece| match state {
-            State::Up => last.state == State::Up && at.since(last.last) <= self.hold,
+        let extends = |last: &Piece| match piece.state {
+            State::Up => last.state == State::Up && piece.first.since(last.last) <= self.hold,
             State::Unknown => last.state == State::Unknown,
-            State::Down => self.run_of_down > CONFIRM_MAX + 1 && at.since(last.last) <= self.hold,
+            State::Down => self.run_of_down > CONFIRM_MAX + 1 && piece.first.since(last.last) <= self.hold,
         };
         match self.pieces.last_mut() {
-            Some(last) if extends(last) => last.last = at,
-            _ => self.pieces.push(Piece { state, first: at, last: at }),
+            Some(last) if extends(last) => last.last = piece.last,
+            _ => self.pieces.push(piece),
         }
+        if piece.state == State::Down && piece.first < piece.last {
+            // Failures stand together only where there were more than the limit.
+            self.run_of_down = CONFIRM_MAX + 2;
+        }
+    }
+
+    /// What is kept, as values: the same samples give the same pieces in whatever order they came.
+    pub fn to_pieces(&self) -> Vec<Piece> {
+        let mut whole = self.clone();
+        if let Some((at, state)) = whole.newest.take() {
+            whole.fold(Piece { state, first: at, last: at });
+        }
+        whole.pieces
+    }
+
+    /// The track that such pieces were taken from; of several tracks (days, say) one after the other, the track of all
+    /// their samples.
+    pub fn of_pieces(hold: Millis, pieces: impl IntoIterator<Item = Piece>) -> Self {
+        let mut track = Self::new(hold);
+        for piece in pieces {
+            if let Some((at, state)) = track.newest.take() {
+                track.fold(Piece { state, first: at, last: at });
+            }
+            if piece.first < piece.last {
+                // The last of them once more below: it says nothing new, but stands apart as the newest.
+                track.fold(piece);
+            }
+            track.newest = Some((piece.last, piece.state));
+        }
+        track
     }
 
     /// All samples as pieces, in order.
@@ -194,6 +227,8 @@ fn weight(state: State) -> u8 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const HOLD: Millis = Millis(130_000);
@@ -227,6 +262,44 @@ mod tests {
         assert_eq!(tracks[0].0.newest(), Some((minute(1), State::Down)));
         assert_eq!(tracks[0].1, [Pushed::Appended, Pushed::Appended]);
         assert_eq!(tracks[1].1, [Pushed::Appended, Pushed::Duplicate]);
+    }
+
+    /// Samples of several days, a minute apart with holes, in states that last.
+    fn any_samples() -> impl Strategy<Value = Vec<(UtcTime, State)>> {
+        let state = prop_oneof![3 => Just(State::Up), 2 => Just(State::Down), 1 => Just(State::Unknown)];
+        let stretch = (state, 1..100_i64, 0..4_i64);
+        proptest::collection::vec(stretch, 1..20).prop_map(|stretches| {
+            let mut samples = Vec::new();
+            let mut at = 0;
+            for (state, count, hole) in stretches {
+                samples.extend((0..count).map(|n| (minute(at + n), state)));
+                at += count + hole;
+            }
+            samples
+        })
+    }
+
+    /// The 61st failure in a row begins what is kept together; the 60 before it stay apart also when the row is joined.
+    #[test]
+    fn a_long_row_of_failures_joins_where_it_was_cut() {
+        let row: Vec<_> = (0..2 * i64::from(CONFIRM_MAX) + 9).map(|n| (minute(n), State::Down)).collect();
+        for cut in 0..=row.len() {
+            let (left, right) = row.split_at(cut);
+            let pieces = [left, right].into_iter().flat_map(|part| Track::of_samples(HOLD, part).to_pieces());
+            assert_eq!(Track::of_pieces(HOLD, pieces).to_pieces(), Track::of_samples(HOLD, &row).to_pieces(), "{cut}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_pieces_of_parts_are_the_pieces_of_the_whole(samples in any_samples(), every in 1..300_i64) {
+            let whole = Track::of_samples(HOLD, &samples);
+            let parts = samples.chunk_by(|(a, _), (b, _)| a.0 / minute(every).0 == b.0 / minute(every).0);
+            let pieces = parts.flat_map(|part| Track::of_samples(HOLD, part).to_pieces());
+            let joined = Track::of_pieces(HOLD, pieces);
+            prop_assert_eq!(joined.to_pieces(), whole.to_pieces());
+            prop_assert_eq!(joined.newest(), whole.newest());
+        }
     }
 
     #[test]

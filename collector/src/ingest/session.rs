@@ -235,17 +235,10 @@ fn moments(item: &Item) -> Result<Option<(UtcTime, UtcTime)>, convert::Malformed
     if let Item::Sample(sample) = item {
         return Ok(Some((sample.scheduled_at, sample.scheduled_at)));
     }
-    let at = match convert::from_item(item)? {
-        Some(Record::Summary(summary)) => return Ok(Some((summary.first, summary.last()))),
-        Some(Record::Sample(sample)) => sample.scheduled_at,
-        Some(Record::Gap(gap)) => gap.to,
-        Some(Record::Detail(detail)) => detail.scheduled_at,
-        Some(Record::Patch(report)) => report.scanned_at,
-        Some(Record::Energy(reading)) => reading.end,
-        Some(Record::Vitals(vitals)) => vitals.at,
-        Some(Record::Facts(_)) | None => return Ok(None),
-    };
-    Ok(Some((at, at)))
+    Ok(convert::from_item(item)?.and_then(|record| match record {
+        Record::Summary(summary) => Some((summary.first, summary.last())),
+        other => other.about().map(|at| (at, at)),
+    }))
 }
 
 #[cfg(test)]

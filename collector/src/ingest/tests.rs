@@ -151,7 +151,7 @@ impl Agent {
 }
 
 #[tokio::test]
-async fn an_ack_means_committed_and_a_repetition_is_acked_and_not_stored_again() {
+async fn f1_an_ack_means_committed_and_a_repetition_is_acked_and_not_stored_again() {
     let stage = Stage::new().await;
     let (mut agent, acked) = stage.agent().await;
     assert_eq!(acked, 0);
@@ -265,4 +265,27 @@ async fn f29_two_hosts_with_one_identity_are_told_apart_and_each_is_asked_for_an
         }
     }
     assert_eq!(told, [false, false, false, true, true]);
+}
+
+/// A message as an agent of 25 November 2026 sent it.
+fn recorded(name: &str) -> Say {
+    use prost::Message as _;
+    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/../proto/tests/fixtures/protocol-1");
+    let bytes = std::fs::read(std::path::Path::new(dir).join(name)).expect(name);
+    AgentMessage::decode(&*bytes).expect(name).kind.expect(name)
+}
+
+#[tokio::test]
+async fn f33_an_old_agent_is_welcomed_gets_its_plan_and_its_batch_is_acked() {
+    let stage = Stage::new().await;
+    let mut agent = stage.call().await.expect("a stream");
+    agent.say(recorded("agent-hello")).await;
+    assert!(matches!(agent.hear().await, Hear::Welcome(welcome) if welcome.acked == 0 && !welcome.renew_epoch));
+    assert!(matches!(agent.hear().await, Hear::Plan(_)));
+    agent.say(recorded("agent-batch")).await;
+    assert_eq!(agent.ack().await, 3);
+    agent.say(recorded("agent-plan-result")).await;
+    agent.send(EPOCH, 4, 1, NOW).await;
+    assert_eq!(agent.ack().await, 4);
+    assert_eq!(stage.service.presence.contacts()[&AGENT].plan_refused, ["no"]);
 }

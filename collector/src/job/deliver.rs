@@ -221,6 +221,7 @@ fn message(alert: &AlertRow, event: Event, delivery: String, public_url: &str) -
     let kind = AlertKind::WORDS.iter().find(|(word, _)| *word == alert.kind).map(|(_, kind)| *kind);
     let path = match kind {
         Some(AlertKind::MonthDiffers) => "/months".to_owned(),
+        Some(AlertKind::StoreDiffers) => "/alerts".to_owned(),
         Some(
             AlertKind::Outage
             | AlertKind::SlaBreach

@@ -21,6 +21,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Instant;
 
+use peil_proto::block::day::DayBlock;
 use peil_proto::block::{self, Item};
 use peil_proto::convert;
 use peil_proto::ids::{AgentId, CheckNo};
@@ -31,6 +32,7 @@ use peil_proto::time::{UtcTime, WallClock};
 use peil_proto::units::Millis;
 use tracing::{error, info};
 
+use super::history::{self, Whole};
 use crate::contract::energy;
 use crate::job::lead::Leading;
 use crate::live::{self, Changes, Live, Pass};
@@ -178,6 +180,26 @@ impl Judge {
     /// Live state from nothing but what is stored, up to the watermark.
     async fn refill(&mut self, now: UtcTime) -> Result<(), StoreError> {
         let horizon = now.plus(Millis(-HORIZON.0));
+        let store = self.store.clone();
+        let mut reading = Whole::begin(&store).await?;
+        let (live, judged, late, blocks) = loop {
+            let read = self.read_again(horizon).await?;
+            if reading.is_whole().await? {
+                break read;
+            }
+        };
+        info!(blocks, through = judged.blocks(), "live state rebuilt from blocks");
+        (self.live, self.horizon, self.cursor, self.late) = (live, horizon, judged, late);
+        self.pending.clear();
+        self.settled.clear();
+        Ok(())
+    }
+
+    /// Live state from everything up to the watermark that reaches `horizon`: days first, then blocks as they came.
+    async fn read_again(
+        &self,
+        horizon: UtcTime,
+    ) -> Result<(Live, Through, BTreeSet<(CheckNo, AgentId)>, usize), StoreError> {
         let mut live = Live::new(self.checks.clone(), horizon);
         let (judged, findings) = self.store.judged().await?;
         for row in findings {
@@ -185,6 +207,11 @@ impl Judge {
             live.remember(agent, key, finding);
         }
         let (mut at, mut blocks, mut changes) = (Through::default(), 0_usize, Changes::default());
+        history::each_day(&self.store, horizon.day(), |agent, day| {
+            blocks += 1;
+            live.absorb_day(agent, &day, &mut changes);
+        })
+        .await?;
         while !at.covers_all(&judged) {
             let page = self.store.blocks_reaching(horizon, at.clone(), BlockLimit::default()).await?;
             if page.is_empty() {
@@ -196,11 +223,7 @@ impl Judge {
                 absorb(&mut live, block, Pass::Again, &mut changes);
             }
         }
-        info!(blocks, through = judged.blocks(), "live state rebuilt from blocks");
-        (self.live, self.horizon, self.cursor, self.late) = (live, horizon, judged, changes.late);
-        self.pending.clear();
-        self.settled.clear();
-        Ok(())
+        Ok((live, judged, changes.late, blocks))
     }
 
     /// Folds page after page, each written before the next is read.
@@ -210,6 +233,11 @@ impl Judge {
             let page = self.store.blocks_after(self.cursor.clone(), BlockLimit::default()).await?;
             if page.is_empty() {
                 return Ok(());
+            }
+            if self.was_overtaken(&page).await? {
+                info!("blocks were compacted before this collector read them; live state is read again");
+                self.refill(self.clock.now()).await?;
+                continue;
             }
             let mut by_lane: BTreeMap<Lane, (BlockId, Changes)> = BTreeMap::new();
             for block in &page {
@@ -223,6 +251,24 @@ impl Judge {
                 self.pending.entry(lane).or_default().push_back((last, changes));
             }
         }
+    }
+
+    /// Whether blocks after the cursor are gone because another collector judged and compacted them already: numbers of
+    /// a lane have no holes otherwise.
+    async fn was_overtaken(&self, page: &[StoredBlock]) -> Result<bool, StoreError> {
+        let mut at = self.cursor.clone();
+        let mut holes = Vec::new();
+        for block in page {
+            if block.id.no > at.of(block.id.lane).saturating_add(1) {
+                holes.push(block.id.lane);
+            }
+            at.pass(block.id);
+        }
+        if holes.is_empty() {
+            return Ok(false);
+        }
+        let judged = self.store.judged_through().await?;
+        Ok(holes.into_iter().any(|lane| judged.of(lane) > self.cursor.of(lane)))
     }
 
     /// Writes what follows from the pages of the lanes this collector holds, with their watermarks. Whole rows, so that
@@ -306,16 +352,22 @@ impl Judge {
     async fn forgotten_hours(&self, wanted: &BTreeSet<(AgentId, UtcTime)>) -> Result<Vec<EnergyHourRow>, StoreError> {
         let Some(since) = wanted.iter().map(|(_, hour)| *hour).min() else { return Ok(Vec::new()) };
         let agents: BTreeSet<AgentId> = wanted.iter().map(|(agent, _)| *agent).collect();
-        let mut hours: BTreeMap<AgentId, BTreeMap<_, _>> = BTreeMap::new();
-        self.each_item(since, |block, item| {
-            if !agents.contains(&block.agent) {
-                return;
+        let mut reading = Whole::begin(&self.store).await?;
+        let hours = loop {
+            let mut hours: BTreeMap<AgentId, BTreeMap<_, _>> = BTreeMap::new();
+            self.each_item(since, |agent, item| {
+                if !agents.contains(&agent) {
+                    return;
+                }
+                if let Some(reading) = energy_reading(item) {
+                    energy::add(hours.entry(agent).or_default(), &reading);
+                }
+            })
+            .await?;
+            if reading.is_whole().await? {
+                break hours;
             }
-            if let Some(reading) = energy_reading(item) {
-                energy::add(hours.entry(block.agent).or_default(), &reading);
-            }
-        })
-        .await?;
+        };
         let of_agents = hours.into_iter().flat_map(|(agent, hours)| hours.into_iter().map(move |hour| (agent, hour)));
         let asked = of_agents.filter(|(agent, ((hour, _), _))| wanted.contains(&(*agent, *hour)));
         Ok(asked.map(|(agent, ((hour, source), energy))| rows::energy_hour(agent, hour, &source, &energy)).collect())
@@ -336,14 +388,22 @@ impl Judge {
         if tracks.is_empty() {
             return Ok(());
         }
-        self.each_item(self.horizon.min(now), |block, item| {
-            for (check, at, state) in live::states(item) {
-                if let Some(samples) = tracks.get_mut(&(check, block.agent)) {
-                    samples.push((at, state));
+        let store = self.store.clone();
+        let mut reading = Whole::begin(&store).await?;
+        let tracks = loop {
+            let mut found = tracks.clone();
+            self.each_item(self.horizon.min(now), |agent, item| {
+                for (check, at, state) in live::states(item) {
+                    if let Some(samples) = found.get_mut(&(check, agent)) {
+                        samples.push((at, state));
+                    }
                 }
+            })
+            .await?;
+            if reading.is_whole().await? {
+                break found;
             }
-        })
-        .await?;
+        };
         for ((check, agent), samples) in tracks {
             self.live.replace_track(check, agent, &samples);
             self.late.remove(&(check, agent));
@@ -354,7 +414,12 @@ impl Judge {
 
     /// Every record folded so far of the blocks that reach `since`. Blocks that cannot be read are passed over:
     /// it was told when they were folded.
-    async fn each_item(&self, since: UtcTime, mut visit: impl FnMut(&StoredBlock, &Item)) -> Result<(), StoreError> {
+    async fn each_item(&self, since: UtcTime, mut visit: impl FnMut(AgentId, &Item)) -> Result<(), StoreError> {
+        history::each_day(&self.store, since.day(), |agent, day| match day {
+            DayBlock::Check(day) => day.samples.into_iter().for_each(|sample| visit(agent, &Item::Sample(sample))),
+            DayBlock::Rest(ledger) => ledger.in_order().for_each(|bytes| visit(agent, &Item::Other(bytes.clone()))),
+        })
+        .await?;
         let mut at = Through::default();
         while !at.covers_all(&self.cursor) {
             let page = self.store.blocks_reaching(since, at.clone(), BlockLimit::default()).await?;
@@ -364,7 +429,7 @@ impl Judge {
             page.iter().for_each(|block| at.pass(block.id));
             for stored in page.iter().filter(|block| self.cursor.covers(block.id)) {
                 let Ok(block) = block::decode(&stored.bytes) else { continue };
-                block.items.iter().skip(skipped(stored)).for_each(|item| visit(stored, item));
+                block.items.iter().skip(skipped(stored)).for_each(|item| visit(stored.agent, item));
             }
         }
         Ok(())

@@ -15,9 +15,10 @@ use tokio::sync::watch;
 
 use crate::agreement::InForce;
 use crate::config::{Agents, Check, PatchPolicy};
-use crate::contract::approval::ExclusionFile;
+use crate::contract::approval::{ExclusionFile, overrun};
 use crate::contract::calendar::Month;
 use crate::contract::dossier::Testimony;
+use crate::contract::figure::Figure;
 use crate::contract::forecast::{BurnTier, Exhaustion, Forecast};
 use crate::contract::outage::Standing;
 use crate::contract::patch::OpenFinding;
@@ -26,13 +27,15 @@ use crate::contract::terms::{Terms, UnknownClause};
 use crate::contract::track::Track;
 use crate::contract::{self, Dated, ToDate};
 use crate::decisions;
-use crate::evaluate::output;
+use crate::evaluate::{output, written};
 use crate::job::lead::Leading;
+use crate::job::month::MonthsTold;
+use crate::job::progress::Progress;
 use crate::live::{Host, Live, Vantage};
 use crate::presence::{Contact, Presence};
 use crate::snapshot::{
-    BurnTierView, CheckView, EnergyHourView, EnergyView, FindingView, ForecastView, HostView, LossView, Notice,
-    OutageView, PatchState, PatchView, ServiceView, Snapshot, VantageView,
+    BurnTierView, CheckView, EnergyHourView, EnergyView, ExclusionView, FindingView, ForecastView, HostView, LossView,
+    Notice, OutageView, PatchState, PatchView, ServiceView, Snapshot, TimesView, VantageView, VerifiedView,
 };
 use crate::store::agents::AgentRow;
 use crate::store::blocks::StreamTotals;
@@ -68,6 +71,8 @@ pub struct Measure {
     pub patch: PatchPolicy,
     /// Which collectors are here.
     pub leading: Leading,
+    /// What the jobs that derive and verify tell.
+    pub progress: watch::Receiver<Progress>,
     /// When this collector began to listen: nobody was silent before that.
     pub listening_since: UtcTime,
 }
@@ -75,16 +80,17 @@ pub struct Measure {
 /// What other jobs found out about figures, for the snapshot.
 #[derive(Clone)]
 pub struct Notices {
-    /// About sealed months.
-    pub months: watch::Receiver<Arc<Vec<Notice>>>,
+    /// Months that are over.
+    pub months: watch::Receiver<Arc<MonthsTold>>,
     /// From the comparison at night.
     pub rechecked: watch::Receiver<Arc<Vec<Notice>>>,
 }
 
 impl Notices {
     fn all(&self) -> Vec<Notice> {
-        let of = |found: &watch::Receiver<Arc<Vec<Notice>>>| Arc::clone(&found.borrow());
-        [of(&self.months), of(&self.rechecked)].iter().flat_map(|found| found.iter().cloned()).collect()
+        let mut all = self.months.borrow().notices.clone();
+        all.extend(self.rechecked.borrow().iter().cloned());
+        all
     }
 }
 
@@ -95,6 +101,7 @@ struct Scene<'l> {
     records_awaited: bool,
     live: &'l Live,
     in_force: &'l InForce,
+    progress: Progress,
     checks: BTreeMap<String, (CheckNo, Check)>,
     exclusions: &'l [ExclusionFile],
     agents: BTreeMap<AgentId, &'l AgentRow>,
@@ -152,13 +159,14 @@ impl Measure {
             now,
             records_awaited: self.awaits_records(&agents, &contacts, now),
             live,
+            progress: self.progress.borrow().clone(),
             checks: in_force.numbered_checks_at(now),
             in_force: &in_force,
             exclusions: &exclusions,
             agents: agents.iter().map(|row| (row.agent, row)).collect(),
         };
         let names = in_force.agreement.service_names();
-        let services = names.filter_map(|name| service_view(&scene, name)).collect();
+        let (services, exclusions) = views(&scene, names);
         let mut hosts: Vec<_> = agents
             .iter()
             .map(|row| {
@@ -169,8 +177,15 @@ impl Measure {
             })
             .collect();
         hosts.sort_by(|a: &HostView, b| a.host.cmp(&b.host).then(a.agent.cmp(&b.agent)));
-        let store_full = self.store.health().reserve_bytes == Some(0);
-        Ok(Snapshot { at: now, services, hosts, alerts: Vec::new(), notices: self.notices.all(), store_full })
+        let months = self.notices.months.borrow().listed.clone();
+        let (notices, verified) = (self.notices.all(), self.verified());
+        let (alerts, store_full) = (Vec::new(), self.store.health().reserve_bytes == Some(0));
+        Ok(Snapshot { at: now, services, hosts, alerts, notices, exclusions, months, verified, store_full })
+    }
+
+    fn verified(&self) -> Option<VerifiedView> {
+        let last = self.progress.borrow().verified.clone()?;
+        Some(VerifiedView { at: last.at, days: last.days, differences: last.differences, first: last.first })
     }
 
     /// What was found missing last, by agent.
@@ -247,8 +262,40 @@ impl Measure {
     }
 }
 
+/// Services in order, and what becomes of each exclusion.
+fn views<'n>(scene: &Scene<'_>, names: impl Iterator<Item = &'n str>) -> (Vec<ServiceView>, Vec<ExclusionView>) {
+    let (mut services, mut rows, mut outages) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
+    for name in names {
+        let Some((view, figure)) = service_view(scene, name) else { continue };
+        rows.extend(figure.exclusions.into_iter().map(|row| (row.id.clone(), row)));
+        outages.insert(name.to_owned(), figure.outages);
+        services.push(view);
+    }
+    let view = |file: &ExclusionFile| {
+        let exclusion = file.as_known_at(scene.now)?;
+        let row = rows.get(&exclusion.id);
+        let of_service = outages.get(&file.proposal.service).map(Vec::as_slice).unwrap_or_default();
+        Some(ExclusionView {
+            service: file.proposal.service.clone(),
+            kind: written::kind(exclusion.kind).to_owned(),
+            from: exclusion.span.from,
+            to: exclusion.span.to,
+            reason: file.proposal.reason.clone(),
+            progress: file.progress().word().to_owned(),
+            proposed_by: file.proposed_by.clone(),
+            decided_by: file.acts.first().map(|act| act.by.clone()).unwrap_or_default(),
+            counted_ms: row.map(|row| row.counted_ms),
+            refused: row.and_then(|row| row.refused).map(|why| why.word().to_owned()),
+            overrun_ms: overrun(&exclusion, of_service).map(Span::length),
+            id: exclusion.id,
+        })
+    };
+    let exclusions = scene.exclusions.iter().filter_map(view).collect();
+    (services, exclusions)
+}
+
 /// `None` before the first version of the service, and of its contract.
-fn service_view(scene: &Scene<'_>, name: &str) -> Option<ServiceView> {
+fn service_view(scene: &Scene<'_>, name: &str) -> Option<(ServiceView, Figure)> {
     let now = scene.now;
     let service = scene.in_force.agreement.service_at(name, now)?;
     let month = Month::of(now, &service.terms.timezone);
@@ -280,7 +327,7 @@ fn service_view(scene: &Scene<'_>, name: &str) -> Option<ServiceView> {
         State::Unknown => None,
     };
     let percent = |percent: Option<contract::percent::Percent>| percent.map(|percent| percent.to_string());
-    Some(ServiceView {
+    let view = ServiceView {
         name: name.to_owned(),
         state: state_now,
         since,
@@ -303,7 +350,8 @@ fn service_view(scene: &Scene<'_>, name: &str) -> Option<ServiceView> {
         figure: output::to_value(&figure, &service.terms.timezone),
         outages,
         checks: used.values().map(|(no, check)| check_view(scene, *no, check)).collect(),
-    })
+    };
+    Some((view, figure))
 }
 
 /// Decimals of rates and percentages that people look at.
@@ -370,6 +418,12 @@ fn check_view(scene: &Scene<'_>, no: CheckNo, check: &Check) -> CheckView {
         target: check.def.kind.target().to_owned(),
         interval_ms: Millis(check.def.interval_ms.into()),
         vantages: scene.live.vantages_of(no).map(vantage).collect(),
+        times: scene.progress.times.get(&no).map(|times| TimesView {
+            count: times.count,
+            p50_us: times.p50_us,
+            p95_us: times.p95_us,
+            p99_us: times.p99_us,
+        }),
     }
 }
 

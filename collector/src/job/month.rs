@@ -31,9 +31,9 @@ use crate::contract::calendar::Month;
 use crate::contract::span::Span;
 use crate::decisions;
 use crate::job::lead::Leading;
-use crate::months::{self, Made, MonthError, Wish};
+use crate::months::{self, Made, MonthError, MonthState, Wish};
 use crate::refold::{self, Ground, Sight};
-use crate::snapshot::Notice;
+use crate::snapshot::{MonthView, Notice};
 use crate::store::blocks::{BlockLimit, Through};
 use crate::store::months::EditionRow;
 use crate::store::{Store, StoreError};
@@ -42,6 +42,18 @@ const EVERY: Duration = Duration::from_secs(60);
 /// Months before the running one that are followed.
 const MONTHS_BACK: u32 = 3;
 
+/// Months on the page; older ones are in the store.
+const MONTHS_TOLD_MAX: usize = 1_000;
+
+/// What this job tells the others.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MonthsTold {
+    /// Newest first.
+    pub listed: Vec<MonthView>,
+    /// Sealed months that differ from what is known now.
+    pub notices: Vec<Notice>,
+}
+
 /// The job.
 pub struct Months {
     store: Store,
@@ -49,8 +61,7 @@ pub struct Months {
     leading: Leading,
     in_force: watch::Receiver<Arc<InForce>>,
     seal_day: Option<SealDay>,
-    /// Sealed months that differ from what is known now.
-    publish: watch::Sender<Arc<Vec<Notice>>>,
+    publish: watch::Sender<Arc<MonthsTold>>,
     /// Looked at through here.
     cursor: Through,
     /// What the drafts were made with.
@@ -76,7 +87,7 @@ impl Months {
         leading: Leading,
         in_force: watch::Receiver<Arc<InForce>>,
         seal_day: Option<SealDay>,
-        publish: watch::Sender<Arc<Vec<Notice>>>,
+        publish: watch::Sender<Arc<MonthsTold>>,
     ) -> Self {
         let (cursor, made_with, differing) = (Through::default(), None, BTreeMap::new());
         Self { store, clock, leading, in_force, seal_day, publish, cursor, made_with, differing }
@@ -105,9 +116,14 @@ impl Months {
     /// # Errors
     /// When the store cannot be read or written; the next round does it again.
     pub async fn activate(&mut self) -> Result<(), StoreError> {
-        if !self.leading.borrow().alerts() {
-            return Ok(());
+        if self.leading.borrow().alerts() {
+            self.follow().await?;
         }
+        self.tell().await
+    }
+
+    /// Drafts, comparisons and the agreed day.
+    async fn follow(&mut self) -> Result<(), StoreError> {
         let now = self.clock.now();
         let in_force = Arc::clone(&self.in_force.borrow());
         let through = self.store.judged_through().await?;
@@ -127,11 +143,17 @@ impl Months {
         }
         self.seal_what_is_due(&in_force, &over, now).await?;
         (self.cursor, self.made_with) = (through, Some(Basis { in_force, exclusions, over }));
-        let notices: Vec<_> = self.differing.values().cloned().collect();
+        Ok(())
+    }
+
+    /// What there is, for the pages, and what differs, for the alerts.
+    async fn tell(&self) -> Result<(), StoreError> {
+        let listed = months::list(&self.store).await?.into_iter().take(MONTHS_TOLD_MAX).map(view).collect();
+        let told = MonthsTold { listed, notices: self.differing.values().cloned().collect() };
         self.publish.send_if_modified(|current| {
-            let changed = **current != notices;
+            let changed = **current != told;
             if changed {
-                *current = Arc::new(notices);
+                *current = Arc::new(told);
             }
             changed
         });
@@ -275,6 +297,22 @@ fn months_over(in_force: &InForce, first: UtcTime, now: UtcTime) -> Vec<(String,
         }
     }
     over
+}
+
+fn view(state: MonthState) -> MonthView {
+    let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);
+    let newest = state.editions.last();
+    MonthView {
+        stage: state.stage.word().to_owned(),
+        edition: newest.map(|edition| edition.version),
+        sealed_at: newest.map(|edition| edition.sealed_at),
+        sealed_by: newest.and_then(|edition| edition.sealed_by.clone()),
+        official: text(&state.figure["availability"]["official"]),
+        verdict: text(&state.figure["verdict"]).unwrap_or_default(),
+        differs: state.differs,
+        service: state.service,
+        month: state.month,
+    }
 }
 
 fn grouped(over: &[(String, Month)]) -> Affected {

@@ -12,6 +12,7 @@ use crate::evaluate::output;
 use crate::evaluate::sealed::Findings;
 use crate::job::judge::Judge;
 use crate::job::measure::{Measure, Notices};
+use crate::job::progress::Progress;
 use crate::job::trial::{NOON, Trial, agent, down, up};
 use crate::presence::Presence;
 
@@ -50,6 +51,7 @@ async fn both(trial: &Trial) -> (serde_json::Value, serde_json::Value) {
     let (_keep, in_force_now) = tokio::sync::watch::channel(Arc::new(in_force()));
     let config = Config::parse("c.toml", "").expect("valid");
     let measure = Measure {
+        progress: tokio::sync::watch::channel(Progress::default()).1,
         leading: trial.leading.clone(),
         store: trial.store.clone(),
         clock: trial.clock.clone(),

@@ -149,7 +149,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Read`].
     pub async fn is_admitted(&self, agent: AgentId) -> Result<bool, StoreError> {
-        self.read("ask whether an agent is admitted", move |db| match revoked_at(db, agent) {
+        self.read_for_agent("ask whether an agent is admitted", move |db| match revoked_at(db, agent) {
             Ok(revoked) => Ok(revoked.is_none()),
             Err(Fault::Refused(StoreError::UnknownAgent(_))) => Ok(false),
             Err(fault) => Err(fault),

@@ -90,24 +90,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Read`].
     pub async fn audit_verify(&self) -> Result<AuditVerdict, StoreError> {
-        self.read("check the audit log", |db| {
-            let mut ask =
-                db.prepare_cached(&format!("SELECT {COLUMNS} FROM audit WHERE seq > ?1 ORDER BY seq LIMIT {PAGE}"))?;
-            let (mut entries, mut head) = (0_u64, [0; 32]);
-            let mut read = i64::MIN;
-            loop {
-                let page: Vec<AuditEntry> = ask.query_map([read], entry_row)?.collect::<Result<_, _>>()?;
-                let Some(last) = page.last() else { return Ok(AuditVerdict::Whole { entries, head }) };
-                read = cells::bits(last.seq);
-                for entry in page {
-                    if let Some(fault) = fault_of(&entry, entries, &head) {
-                        return Ok(AuditVerdict::Broken { seq: entry.seq, fault });
-                    }
-                    (entries, head) = (entry.seq, entry.hash);
-                }
-            }
-        })
-        .await
+        self.read("check the audit log", verify).await
     }
 
     /// The last entries, newest first.
@@ -151,6 +134,25 @@ pub(super) fn enter(db: &Connection, at: UtcTime, who: &str, what: &str, detail:
         entry.hash,
     ))?;
     Ok(())
+}
+
+/// Checks the whole chain.
+pub(super) fn verify(db: &Connection) -> Result<AuditVerdict, Fault> {
+    let mut ask =
+        db.prepare_cached(&format!("SELECT {COLUMNS} FROM audit WHERE seq > ?1 ORDER BY seq LIMIT {PAGE}"))?;
+    let (mut entries, mut head) = (0_u64, [0; 32]);
+    let mut read = i64::MIN;
+    loop {
+        let page: Vec<AuditEntry> = ask.query_map([read], entry_row)?.collect::<Result<_, _>>()?;
+        let Some(last) = page.last() else { return Ok(AuditVerdict::Whole { entries, head }) };
+        read = cells::bits(last.seq);
+        for entry in page {
+            if let Some(fault) = fault_of(&entry, entries, &head) {
+                return Ok(AuditVerdict::Broken { seq: entry.seq, fault });
+            }
+            (entries, head) = (entry.seq, entry.hash);
+        }
+    }
 }
 
 fn fault_of(entry: &AuditEntry, before: u64, head: &[u8; 32]) -> Option<ChainFault> {

@@ -33,13 +33,13 @@ use bytes::Bytes;
 use peil_proto::ids::{AgentId, Epoch, Seq};
 use peil_proto::time::UtcTime;
 
-use super::db::{self, Engine, OptionalExtension, Row};
+use super::db::{self, Connection, Engine, OptionalExtension, Row};
 use super::{Store, StoreError, cells};
 pub use lane::{BlockId, Lane, Through};
 use place::{Numbered, Placed, Stream};
 
 /// Blocks behind one row of the zone map.
-const SEGMENT: i64 = 1024;
+pub(super) const SEGMENT: i64 = 1024;
 
 /// A checked block that came over the wire.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -172,7 +172,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Read`].
     pub async fn acked(&self, agent: AgentId, epoch: Epoch) -> Result<Seq, StoreError> {
-        self.read("read how far a stream is", move |db| {
+        self.read_for_agent("read how far a stream is", move |db| {
             let mut ask = db.prepare_cached("SELECT acked FROM agent_stream WHERE agent = ?1 AND epoch = ?2")?;
             let acked = ask.query_row((agent.0, cells::bits(epoch.0)), |row| cells::number(row, 0)).optional()?;
             Ok(Seq(acked.unwrap_or(0)))
@@ -270,13 +270,18 @@ impl Store {
                 stats.lost = stats.lost.saturating_add(cells::number(&row, 2)?);
                 stats.bytes = stats.bytes.saturating_add(cells::number(&row, 3)?);
             }
-            stats.newest = match db.engine() {
-                Engine::Sqlite => sqlite::newest(db)?,
-                Engine::Postgres => postgres::newest(db)?,
-            };
+            stats.newest = newest(db)?;
             Ok(stats)
         })
         .await
+    }
+}
+
+/// The newest block of every lane.
+pub(super) fn newest(db: &Connection) -> db::Result<Through> {
+    match db.engine() {
+        Engine::Sqlite => sqlite::newest(db),
+        Engine::Postgres => postgres::newest(db),
     }
 }
 

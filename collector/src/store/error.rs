@@ -120,6 +120,28 @@ pub enum StoreError {
         /// Ours.
         known: u32,
     },
+    /// An older program has been here, and this one only looks.
+    #[error(
+        "the database {place} has schema {found}, this program has {known}: the next start of a collector brings it up to date"
+    )]
+    OlderSchema {
+        /// Which one.
+        place: String,
+        /// Its schema.
+        found: u32,
+        /// Ours.
+        known: u32,
+    },
+    /// A restore or a move to this database was begun and not ended.
+    #[error(
+        "the database {place} is half filled from {from}: run the same restore or migrate again, it goes on where it was"
+    )]
+    HalfFilled {
+        /// Which one.
+        place: String,
+        /// What it is filled from.
+        from: String,
+    },
     /// A migration failed; the database is as it was before it.
     #[error("cannot migrate the database to schema {number} ({name})")]
     Migrate {
@@ -204,6 +226,9 @@ pub enum StoreError {
         /// What cannot be read.
         what: &'static str,
     },
+    /// What a step was made from is not there any more; it was not taken.
+    #[error("somebody else took this step")]
+    Overtaken,
     /// The store was closed while or before it was asked.
     #[error("the store is closed")]
     Closed,

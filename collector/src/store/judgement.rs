@@ -44,7 +44,8 @@ pub struct DetailRow {
     pub detail: ProbeDetail,
 }
 
-const JOB: &str = "judge";
+/// Under what its watermarks are kept.
+pub(super) const JOB: &str = "judge";
 
 impl Store {
     /// What has been judged, lane by lane.

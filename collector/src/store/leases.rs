@@ -166,17 +166,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Read`].
     pub async fn leases(&self) -> Result<(Vec<LeaseRow>, Vec<CollectorRow>), StoreError> {
-        self.read("read the leases", |db| {
-            let now = clock(db)?;
-            let mut ask = db.prepare_cached("SELECT name, holder, epoch, until FROM lease ORDER BY name")?;
-            let leases = ask.query_map((), |row| {
-                let (holder, until): (String, UtcTime) = (row.get(1)?, cells::time(row, 3)?);
-                let holder = holder.split('/').next().unwrap_or_default().to_owned();
-                Ok(LeaseRow { name: row.get(0)?, holder, epoch: row.get(2)?, until, over: until <= now })
-            })?;
-            Ok((leases.collect::<Result<_, _>>()?, collectors(db)?))
-        })
-        .await
+        self.read("read the leases", |db| Ok(all(db)?)).await
     }
 
     /// Notes a fact about the database as a whole, or finds what it was before: the first value stands.
@@ -195,8 +185,28 @@ impl Store {
     }
 }
 
+/// Every lease and every collector.
+pub(super) fn all(db: &Connection) -> db::Result<(Vec<LeaseRow>, Vec<CollectorRow>)> {
+    let now = clock(db)?;
+    let mut ask = db.prepare_cached("SELECT name, holder, epoch, until FROM lease ORDER BY name")?;
+    let leases = ask.query_map((), |row| {
+        let (holder, until): (String, UtcTime) = (row.get(1)?, cells::time(row, 3)?);
+        let holder = holder.split('/').next().unwrap_or_default().to_owned();
+        Ok(LeaseRow { name: row.get(0)?, holder, epoch: row.get(2)?, until, over: until <= now })
+    })?;
+    Ok((leases.collect::<db::Result<_>>()?, collectors(db)?))
+}
+
+/// Id of a collector that holds a lease now, if there is any.
+pub(super) fn anyone(db: &Connection) -> db::Result<Option<String>> {
+    let now = clock(db)?;
+    let mut ask = db.prepare_cached("SELECT holder FROM lease WHERE until > ?1 ORDER BY name LIMIT 1")?;
+    let holder: Option<String> = ask.query_row([now.0], |row| row.get(0)).optional()?;
+    Ok(holder.map(|cell| cell.split('/').next().unwrap_or_default().to_owned()))
+}
+
 /// The database's clock: the only one leases are measured by.
-fn clock(db: &Connection) -> db::Result<UtcTime> {
+pub(super) fn clock(db: &Connection) -> db::Result<UtcTime> {
     let now = match db.engine() {
         Engine::Sqlite => "SELECT CAST(unixepoch('subsec') * 1000 AS INTEGER)",
         Engine::Postgres => "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)",

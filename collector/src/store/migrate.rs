@@ -25,7 +25,9 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     Migration { number: 4, name: "access and audit", sql: include_str!("migrations/004_access_and_audit.sql") },
     Migration { number: 5, name: "collectors and leases", sql: include_str!("migrations/005_leases.sql") },
     Migration { number: 6, name: "agreement and months", sql: include_str!("migrations/006_agreement.sql") },
-    Migration { number: 30, name: "lost ranges", sql: include_str!("migrations/030_lost_ranges.sql") },
+    Migration { number: 7, name: "days and times", sql: include_str!("migrations/007_derived.sql") },
+    Migration { number: 8, name: "lost ranges", sql: include_str!("migrations/008_lost_ranges.sql") },
+    Migration { number: 20, name: "transfer", sql: include_str!("migrations/020_transfer.sql") },
 ];
 
 /// Collectors that start together on a server meet here; one of them migrates, the others find it done.
@@ -62,7 +64,13 @@ pub(super) fn migrate_with(db: &Connection, place: &str, migrations: &[Migration
     }
 }
 
-fn version(db: &Connection) -> db::Result<u32> {
+/// The newest number there is.
+pub(super) fn newest() -> u32 {
+    MIGRATIONS.last().map_or(0, |newest| newest.number)
+}
+
+/// The number of the database's schema; 0 when it has none.
+pub(super) fn version(db: &Connection) -> db::Result<u32> {
     let there = match db.engine() {
         Engine::Sqlite => "SELECT COUNT(*) FROM sqlite_schema WHERE name = 'schema_version'",
         Engine::Postgres => {

@@ -21,10 +21,10 @@ pub(super) use session::{Session, seen};
 pub use target::Target;
 
 use super::db::Connection;
-use super::{StoreError, migrate};
+use super::{StoreError, bi, migrate, transfer};
 
 /// What decides whether a commit survives a crash of the server, and the values that do.
-const DURABLE: [(&str, &[&str]); 3] =
+pub(super) const DURABLE: [(&str, &[&str]); 3] =
     [("fsync", &["on"]), ("full_page_writes", &["on"]), ("synchronous_commit", &["on", "remote_apply"])];
 
 /// Settings of every connection of ours.
@@ -55,13 +55,22 @@ pub(super) fn connect(target: &Target) -> Result<Connection, StoreError> {
     Ok(db)
 }
 
-/// Connects and brings the schema up to date, on a thread of its own: whoever opens a store may be async code, where
-/// nothing may wait for a server.
+/// Connects and brings the schema up to date.
 pub(super) fn connect_and_migrate(target: &Target) -> Result<Connection, StoreError> {
+    let db = connect(target)?;
+    migrate::migrate(&db, &target.to_string())?;
+    let refused = |source: super::db::Error| StoreError::Connect { place: target.to_string(), source: source.into() };
+    bi::lay_out(&db).map_err(refused)?;
+    Ok(db)
+}
+
+/// As [`connect_and_migrate`], for a store that is whole, on a thread of its own: whoever opens a store may be async
+/// code, where nothing may wait for a server.
+pub(super) fn open(target: &Target) -> Result<Connection, StoreError> {
     std::thread::scope(|scope| {
         let opening = scope.spawn(|| {
-            let db = connect(target)?;
-            migrate::migrate(&db, &target.to_string())?;
+            let db = connect_and_migrate(target)?;
+            transfer::side::require_whole(&db, &target.to_string())?;
             Ok(db)
         });
         opening.join().unwrap_or(Err(StoreError::Closed))

@@ -1,11 +1,16 @@
 //! Reading connections: a few, opened when first needed, each used by one question at a time.
 //!
 //! A read never waits for a write and sees one moment of the database, because each runs in a
-//! transaction of its own that writes nothing. It runs on the runtime's blocking threads. On PostgreSQL a question that
-//! takes longer than 30 s is ended by the server, and one whose connection is lost is asked once more on a new one.
+//! transaction of its own that writes nothing. It runs on the runtime's blocking threads. A question that takes longer
+//! than 30 s is ended: by SQLite, or on PostgreSQL by the server, each statement by itself; one whose connection is lost
+//! is asked once more on a new one.
+//!
+//! What agents wait for is asked on connections of its own, so that slow questions of people and programs, however many,
+//! never keep an agent from sending.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
@@ -16,7 +21,11 @@ use super::postgres::transact::{Again, Isolation, Line};
 use super::{StoreError, sqlite};
 
 /// Questions answered at a time; the next one waits.
-const READERS: u32 = 4;
+pub(super) const READERS: u32 = 4;
+/// Questions of agents answered at a time.
+pub(super) const AGENTS: u32 = 2;
+/// Time for a question to a file; to a server, `statement_timeout` (`postgres.rs`).
+const TIME: Duration = Duration::from_secs(30);
 
 /// Where reading connections lead.
 #[derive(Debug, Clone)]
@@ -34,6 +43,9 @@ enum Idle {
 
 pub(super) struct Readers {
     source: Source,
+    /// How many at a time.
+    count: u32,
+    time: Duration,
     places: Arc<Semaphore>,
     idle: Arc<Mutex<Vec<Idle>>>,
 }
@@ -45,8 +57,12 @@ impl std::fmt::Debug for Readers {
 }
 
 impl Readers {
-    pub(super) fn new(source: Source) -> Self {
-        Self { source, places: Arc::new(Semaphore::new(READERS as usize)), idle: Arc::default() }
+    pub(super) fn new(source: Source, count: u32) -> Self {
+        Self::with_time(source, count, TIME)
+    }
+
+    pub(super) fn with_time(source: Source, count: u32, time: Duration) -> Self {
+        Self { source, count, time, places: Arc::new(Semaphore::new(count as usize)), idle: Arc::default() }
     }
 
     /// Runs `work` on an idle connection.
@@ -56,14 +72,14 @@ impl Readers {
         work: impl Fn(&Connection) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, StoreError> {
         let place = self.places.clone().acquire_owned().await.map_err(|_| StoreError::Closed)?;
-        let (idle, source) = (self.idle.clone(), self.source.clone());
+        let (idle, source, time) = (self.idle.clone(), self.source.clone(), self.time);
         let answer = tokio::task::spawn_blocking(move || {
             let waiting = idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
             let mut reader = match waiting {
                 Some(reader) => reader,
                 None => open(&source).map_err(|fault| told(what, fault))?,
             };
-            let answer = ask(&mut reader, what, &work);
+            let answer = ask(&mut reader, time, what, &work);
             idle.lock().unwrap_or_else(PoisonError::into_inner).push(reader);
             // The place is free only once the connection is back, also when the asker went away.
             drop(place);
@@ -75,7 +91,7 @@ impl Readers {
 
     /// Waits for the reads under way and closes the connections.
     pub(super) async fn close(&self) {
-        let all = self.places.acquire_many(READERS).await;
+        let all = self.places.acquire_many(self.count).await;
         self.places.close();
         drop(all);
         let idle = std::mem::take(&mut *self.idle.lock().unwrap_or_else(PoisonError::into_inner));
@@ -103,11 +119,12 @@ fn open(source: &Source) -> Result<Idle, Fault> {
 
 fn ask<T>(
     reader: &mut Idle,
+    time: Duration,
     what: &'static str,
     work: &dyn Fn(&Connection) -> Result<T, Fault>,
 ) -> Result<T, StoreError> {
     match reader {
-        Idle::Sqlite(db) => one_moment(db, work).map_err(|fault| told(what, fault)),
+        Idle::Sqlite(db) => one_moment(db, time, work).map_err(|fault| told(what, fault)),
         Idle::Postgres(line) => line.transact(what, Isolation::Snapshot, Again::Harmless, work).map_err(as_read),
     }
 }
@@ -127,9 +144,16 @@ fn as_read(error: StoreError) -> StoreError {
     }
 }
 
-fn one_moment<T>(db: &Connection, work: &dyn Fn(&Connection) -> Result<T, Fault>) -> Result<T, Fault> {
+fn one_moment<T>(
+    db: &mut Connection,
+    time: Duration,
+    work: &dyn Fn(&Connection) -> Result<T, Fault>,
+) -> Result<T, Fault> {
+    sqlite::limit(db, time)?;
     db.execute("BEGIN", ())?;
     let answer = work(db);
+    // Its end is not limited by what came before.
+    sqlite::limit(db, time)?;
     // For a read the same as a commit.
     db.execute("ROLLBACK", ())?;
     answer

@@ -12,9 +12,10 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::backup::{Backup, StepResult};
+use rusqlite::{Connection, OpenFlags, ffi};
 
 use super::StoreError;
 use super::db;
@@ -24,6 +25,8 @@ use super::migrate;
 const BUSY: Duration = Duration::from_secs(5);
 /// The log is cut back to this size when it has been larger (a long read held it up).
 const WAL_BYTES_KEPT: i64 = 64 << 20;
+/// Steps of SQLite's machine between two looks at the clock: well below a millisecond.
+const STEPS: i32 = 10_000;
 /// Prepared statements kept per connection; more are prepared anew each time.
 const STATEMENTS: usize = 64;
 
@@ -97,6 +100,36 @@ pub(super) fn require_durable(connection: &Connection) -> Result<(), super::Faul
         }
     }
     Ok(())
+}
+
+/// Copies the database behind `source`, as the transaction that is open on it sees it, into the file `to`, page by page
+/// and in one go: with pauses it would begin anew at each commit of a running collector, and a read holds nobody up. The
+/// copy needs no log beside it and is synced.
+pub(super) fn copy_pages(source: &Connection, to: &Path) -> rusqlite::Result<()> {
+    let mut copy =
+        Connection::open_with_flags(to, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    copy.pragma_update(None, "synchronous", "FULL")?;
+    match Backup::new(source, &mut copy)?.step(-1)? {
+        StepResult::Done => {}
+        other => {
+            let said = format!("the copy ended with {other:?}");
+            return Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_BUSY), Some(said)));
+        }
+    }
+    without_log(&copy)
+}
+
+/// Leaves one file that can also be read where nothing can be written.
+pub(super) fn without_log(db: &Connection) -> rusqlite::Result<()> {
+    db.pragma_update(None, "journal_mode", "DELETE")
+}
+
+/// Whatever is asked on this connection from now on is ended when `time` is over: it fails as interrupted. A new limit
+/// takes the place of the last one.
+pub(super) fn limit(db: &mut db::Connection, time: Duration) -> rusqlite::Result<()> {
+    let db::Connection::Sqlite(connection) = db else { return Ok(()) };
+    let begun = Instant::now();
+    connection.progress_handler(STEPS, Some(move || begun.elapsed() >= time))
 }
 
 pub(super) fn open_to_read(path: &Path) -> rusqlite::Result<Connection> {

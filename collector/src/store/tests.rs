@@ -8,6 +8,7 @@ mod groups;
 mod disk_full;
 mod admission;
 mod judgement;
+mod days;
 mod alerts;
 mod access;
 mod audit;
@@ -18,6 +19,10 @@ mod lost_connections;
 mod conflicts;
 mod servers;
 mod layers;
+mod tables;
+mod transfer;
+mod readers;
+mod survey;
 
 use std::collections::BTreeMap;
 

@@ -3,6 +3,11 @@
 //! Every resource is a part of the one snapshot and says its time. Errors have one shape,
 //! `{"error": {"code", "message"}}`: `code` for programs (never changes), `message` for people. A
 //! parameter that does not exist is refused, so that a typing error never widens an answer.
+//!
+//! Lists come in pages (`page.rs`): `limit` entries, 500 unless it is said, 2 000 at most, and `next`, which is given back
+//! as `after` to go on. Pages follow a key, not a count: an entry that comes or goes between two of them shifts nothing.
+
+use std::cmp::Reverse;
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -14,7 +19,7 @@ use serde::Serialize;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi, ToSchema};
 
-use super::Web;
+use super::{Web, decide, page};
 use crate::snapshot::{AlertView, HostView, ServiceView, Snapshot};
 
 /// An error, as it goes out.
@@ -27,7 +32,7 @@ pub(super) struct ErrorBody {
 /// What went wrong.
 #[derive(Debug, Serialize, ToSchema)]
 struct ErrorFact {
-    /// For programs: `not_found`, `invalid_parameter`, `unauthorized`, `method_not_allowed`, `too_many_attempts`, `unavailable`, `cross_site`.
+    /// For programs: `not_found`, `invalid_parameter`, `unauthorized`, `method_not_allowed`, `too_many_attempts`, `unavailable`, `cross_site`, `forbidden`, `conflict`.
     #[schema(example = "not_found")]
     code: &'static str,
     /// For people.
@@ -47,11 +52,11 @@ impl Error {
         Self { status, fact: ErrorFact { code, message: message.into() } }
     }
 
-    fn not_found(message: String) -> Self {
+    pub(super) fn not_found(message: String) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_found", message)
     }
 
-    fn invalid(message: String) -> Self {
+    pub(super) fn invalid(message: String) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "invalid_parameter", message)
     }
 }
@@ -70,7 +75,9 @@ struct ServiceList<'a> {
     at: UtcTime,
     /// In order of name.
     #[schema(value_type = Vec<ServiceView>)]
-    services: &'a [ServiceView],
+    services: Vec<&'a ServiceView>,
+    /// Where the next page begins: give it back as `after`. `null` on the last page.
+    next: Option<String>,
 }
 
 /// Hosts.
@@ -81,7 +88,9 @@ struct HostList<'a> {
     at: UtcTime,
     /// In order of name.
     #[schema(value_type = Vec<HostView>)]
-    hosts: &'a [HostView],
+    hosts: Vec<&'a HostView>,
+    /// Where the next page begins: give it back as `after`. `null` on the last page.
+    next: Option<String>,
 }
 
 /// Alerts.
@@ -90,13 +99,15 @@ struct AlertList<'a> {
     /// When the snapshot was made, ms since 1970 UTC; 0 until the first one.
     #[schema(value_type = i64)]
     at: UtcTime,
-    /// Newest first.
+    /// Open ones first, then by number, newest first.
     #[schema(value_type = Vec<AlertView>)]
     alerts: Vec<&'a AlertView>,
+    /// Where the next page begins: give it back as `after`. `null` on the last page.
+    next: Option<String>,
 }
 
 /// Refuses every parameter but those named; gives the value of each that is there.
-fn parameters<const N: usize>(uri: &Uri, names: [&'static str; N]) -> Result<[Option<String>; N], Error> {
+pub(super) fn parameters<const N: usize>(uri: &Uri, names: [&'static str; N]) -> Result<[Option<String>; N], Error> {
     let mut values = [const { None }; N];
     for pair in uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -119,11 +130,20 @@ pub(super) async fn snapshot(State(web): State<Web>, uri: Uri) -> Result<Respons
 }
 
 /// All services.
-#[utoipa::path(get, path = "/api/v1/services", responses((status = 200, body = ServiceList)))]
+#[utoipa::path(
+    get,
+    path = "/api/v1/services",
+    params(
+        ("after" = Option<String>, Query, description = "`next` of the page before"),
+        ("limit" = Option<u32>, Query, description = "Entries in a page: 1 to 2000, 500 by default")
+    ),
+    responses((status = 200, body = ServiceList), (status = 400, body = ErrorBody))
+)]
 pub(super) async fn services(State(web): State<Web>, uri: Uri) -> Result<Response, Error> {
-    let [] = parameters(&uri, [])?;
+    let [after, limit] = parameters(&uri, ["after", "limit"])?;
     let now = web.snapshot();
-    Ok(Json(ServiceList { at: now.at, services: &now.services }).into_response())
+    let (services, next) = page::of(now.services.iter(), |service| service.name.clone(), after, limit)?;
+    Ok(Json(ServiceList { at: now.at, services, next }).into_response())
 }
 
 /// One service.
@@ -142,11 +162,21 @@ pub(super) async fn service(State(web): State<Web>, Path(name): Path<String>, ur
 }
 
 /// All hosts.
-#[utoipa::path(get, path = "/api/v1/hosts", responses((status = 200, body = HostList)))]
+#[utoipa::path(
+    get,
+    path = "/api/v1/hosts",
+    params(
+        ("after" = Option<String>, Query, description = "`next` of the page before"),
+        ("limit" = Option<u32>, Query, description = "Entries in a page: 1 to 2000, 500 by default")
+    ),
+    responses((status = 200, body = HostList), (status = 400, body = ErrorBody))
+)]
 pub(super) async fn hosts(State(web): State<Web>, uri: Uri) -> Result<Response, Error> {
-    let [] = parameters(&uri, [])?;
+    let [after, limit] = parameters(&uri, ["after", "limit"])?;
     let now = web.snapshot();
-    Ok(Json(HostList { at: now.at, hosts: &now.hosts }).into_response())
+    let key = |host: &HostView| (host.host.clone(), host.agent.to_string());
+    let (hosts, next) = page::of(now.hosts.iter(), key, after, limit)?;
+    Ok(Json(HostList { at: now.at, hosts, next }).into_response())
 }
 
 /// One host.
@@ -170,19 +200,25 @@ pub(super) async fn host(State(web): State<Web>, Path(agent): Path<String>, uri:
 #[utoipa::path(
     get,
     path = "/api/v1/alerts",
-    params(("state" = Option<String>, Query, description = "`open` (default) or `all`")),
+    params(
+        ("state" = Option<String>, Query, description = "`open` (default) or `all`"),
+        ("after" = Option<String>, Query, description = "`next` of the page before"),
+        ("limit" = Option<u32>, Query, description = "Entries in a page: 1 to 2000, 500 by default")
+    ),
     responses((status = 200, body = AlertList), (status = 400, body = ErrorBody))
 )]
 pub(super) async fn alerts(State(web): State<Web>, uri: Uri) -> Result<Response, Error> {
-    let [state] = parameters(&uri, ["state"])?;
+    let [state, after, limit] = parameters(&uri, ["state", "after", "limit"])?;
     let all = match state.as_deref() {
         None | Some("open") => false,
         Some("all") => true,
         Some(other) => return Err(Error::invalid(format!("state is \"open\" or \"all\", not {other:?}."))),
     };
     let now = web.snapshot();
-    let alerts = now.alerts.iter().filter(|alert| all || alert.resolved_at.is_none()).collect();
-    Ok(Json(AlertList { at: now.at, alerts }).into_response())
+    let alerts = now.alerts.iter().filter(|alert| all || alert.resolved_at.is_none());
+    let key = |alert: &AlertView| (alert.resolved_at.is_some(), Reverse(alert.id));
+    let (alerts, next) = page::of(alerts, key, after, limit)?;
+    Ok(Json(AlertList { at: now.at, alerts, next }).into_response())
 }
 
 /// This document.
@@ -196,7 +232,10 @@ pub(super) async fn openapi(uri: Uri) -> Result<Response, Error> {
 #[derive(OpenApi)]
 #[openapi(
     info(title = "Peil", description = "What the collector knows now. Times are ms since 1970 UTC, percentages are floored decimal strings."),
-    paths(snapshot, services, service, hosts, host, alerts, openapi),
+    paths(
+        snapshot, services, service, hosts, host, alerts, openapi, decide::exclusions, decide::propose, decide::exclusion,
+        decide::act, decide::months, decide::month_part, decide::make_edition, decide::agreement, decide::apply_files
+    ),
     components(schemas(ErrorBody)),
     modifiers(&Security)
 )]

@@ -5,7 +5,8 @@
 //! gets 401 with one JSON message (the rest).
 //!
 //! A request that may change something must come from our own pages: browsers say so in
-//! `Sec-Fetch-Site`, or by `Origin`, which must name the host asked. Together with `SameSite=Lax` and
+//! `Sec-Fetch-Site`, or by `Origin`, which must name the host asked. A program that sends its credential in
+//! `Authorization` needs neither. Together with `SameSite=Lax` and
 //! the `__Host-` cookie this needs no token in forms.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -218,13 +219,26 @@ pub(super) fn peer(request: &Request) -> IpAddr {
 /// Refuses a request that may change something unless it comes from our own pages.
 pub(super) async fn refuse_cross_site(request: Request, next: Next) -> Response {
     let reads = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-    if reads || same_site(request.headers(), request.uri()) {
+    let program = Audience::of(request.uri().path()) == Audience::Program && sent_by_a_program(request.headers());
+    if reads || program || same_site(request.headers(), request.uri()) {
         return next.run(request).await;
     }
     let message = "This request did not come from a page of this collector, so nothing was done.";
     match Audience::of(request.uri().path()) {
         Audience::Program => api::Error::new(StatusCode::FORBIDDEN, "cross_site", message).into_response(),
         Audience::Person | Audience::Part => pages::error(StatusCode::FORBIDDEN, message),
+    }
+}
+
+/// No browser sends these headers by itself for another site: a bearer token never, a password it remembers only
+/// together with where the request came from. The credential is then that header, never the cookie.
+fn sent_by_a_program(headers: &HeaderMap) -> bool {
+    match headers.get(header::AUTHORIZATION).and_then(Authorization::read) {
+        Some(Authorization::Bearer(_)) => true,
+        Some(Authorization::Basic { .. }) => {
+            !headers.contains_key("sec-fetch-site") && !headers.contains_key(header::ORIGIN)
+        }
+        None => false,
     }
 }
 

@@ -7,6 +7,8 @@
 //! Ratios come from the contract's integers and floored strings; the division to a float is the last
 //! step, because the format has no other numbers.
 
+mod store;
+
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::extract::State;
@@ -19,8 +21,12 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
+use tokio::sync::watch;
 
+use self::store::{StoreMetrics, SurveyMetrics};
 use super::Web;
+use crate::job::look::Surveyed;
+use crate::job::progress::Progress;
 use crate::snapshot::{HostView, Latest, PatchState, ServiceView, Snapshot};
 use crate::store::Store;
 
@@ -48,6 +54,16 @@ impl Metrics {
         self.register(|registry| registry.register_collector(Box::new(StoreMetrics(store))));
     }
 
+    /// Tells the newest survey of the store.
+    pub fn watch_survey(&self, surveyed: Surveyed) {
+        self.register(|registry| registry.register_collector(Box::new(SurveyMetrics(surveyed))));
+    }
+
+    /// Tells how far the jobs that derive, compact and verify are.
+    pub fn watch_progress(&self, progress: watch::Receiver<Progress>) {
+        self.register(|registry| registry.register_collector(Box::new(ProgressMetrics(progress))));
+    }
+
     /// The text for a scraper.
     ///
     /// # Errors
@@ -71,29 +87,34 @@ pub(super) async fn scrape(State(web): State<Web>) -> Response {
 }
 
 #[derive(Debug)]
-struct StoreMetrics(Store);
+struct ProgressMetrics(watch::Receiver<Progress>);
 
-impl Collector for StoreMetrics {
+impl Collector for ProgressMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), std::fmt::Error> {
-        let health = self.0.health();
-        let mut gauge = |name, help, value: u64| gauges(&mut encoder, name, help, vec![(vec![], float(value))]);
-        gauge("peil_store_ok", "1 when the store takes writes", u64::from(health.ok))?;
-        gauge("peil_store_bytes", "Size of the database file", health.db_bytes)?;
-        gauge("peil_store_wal_bytes", "Size of the write-ahead log", health.wal_bytes)?;
-        if let Some(kept) = health.reserve_bytes {
-            gauge(
-                "peil_store_reserve_bytes",
-                "Room kept for alerts; 0 while the disk is full and no records are taken",
-                kept,
-            )?;
-        }
-        gauge("peil_store_queue_depth", "Pieces of work that wait for the writer", health.queue_depth as u64)?;
-        gauge("peil_store_commits", "Groups committed since start", health.commits)?;
-        gauge("peil_store_failed_commits", "Groups that failed since start", health.failed_commits)?;
-        gauge("peil_store_blocks", "Blocks stored since start", health.blocks)?;
-        gauge("peil_store_duplicate_blocks", "Blocks that came again since start", health.duplicates)?;
-        gauge("peil_store_records", "Records stored since start", health.records)?;
-        gauge("peil_store_lost_records", "Records that had numbers and never came, since start", health.lost)
+        let now = self.0.borrow().clone();
+        let mut gauge = |name, help, value: Option<f64>| {
+            gauges(&mut encoder, name, help, value.map(|value| (vec![], value)).into_iter().collect())
+        };
+        gauge(
+            "peil_dirty_hours",
+            "Hours that wait to be derived, the running ones among them",
+            Some(float(now.dirty_hours)),
+        )?;
+        gauge(
+            "peil_compaction_lag_seconds",
+            "Age of what should have been compacted and is not",
+            Some(seconds(now.compaction_lag)),
+        )?;
+        gauge(
+            "peil_verified_differences",
+            "Stored values that did not follow from the blocks at the last verification; no sample before the first",
+            now.verified.as_ref().map(|verified| count(verified.differences)),
+        )?;
+        gauge(
+            "peil_verified_timestamp_seconds",
+            "When stored values were last compared with the blocks",
+            now.verified.as_ref().map(|verified| seconds(Millis(verified.at.0))),
+        )
     }
 }
 

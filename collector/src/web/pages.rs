@@ -5,7 +5,9 @@
 //! template; the templates hold the markup. Everything that is text in the snapshot is escaped there.
 
 mod alerts;
+mod exclusions;
 mod host;
+mod months;
 mod overview;
 mod service;
 
@@ -37,6 +39,10 @@ pub(super) enum Page {
     Hosts,
     /// `/alerts`
     Alerts,
+    /// `/months`
+    Months,
+    /// `/exclusions`
+    Exclusions,
     /// `/services/{name}`
     Service(String),
     /// `/hosts/{agent}`
@@ -58,6 +64,8 @@ impl Page {
             Self::Overview => "/".to_owned(),
             Self::Hosts => "/hosts".to_owned(),
             Self::Alerts => "/alerts".to_owned(),
+            Self::Months => "/months".to_owned(),
+            Self::Exclusions => "/exclusions".to_owned(),
             Self::Service(name) => format!("/services/{}", encode(name)),
             Self::Host(agent) => format!("/hosts/{agent}"),
         }
@@ -69,6 +77,8 @@ impl Page {
             Self::Overview => "page=overview".to_owned(),
             Self::Hosts => "page=hosts".to_owned(),
             Self::Alerts => "page=alerts".to_owned(),
+            Self::Months => "page=months".to_owned(),
+            Self::Exclusions => "page=exclusions".to_owned(),
             Self::Service(name) => format!("service={}", encode(name)),
             Self::Host(agent) => format!("host={agent}"),
         };
@@ -83,6 +93,8 @@ impl Page {
             (Some("overview"), None, None) => Self::Overview,
             (Some("hosts"), None, None) => Self::Hosts,
             (Some("alerts"), None, None) => Self::Alerts,
+            (Some("months"), None, None) => Self::Months,
+            (Some("exclusions"), None, None) => Self::Exclusions,
             (None, Some(name), None) => Self::Service(name),
             (None, None, Some(agent)) => Self::Host(AgentId::parse(&agent)?),
             _ => return None,
@@ -96,6 +108,8 @@ impl Page {
             Self::Overview | Self::Service(_) => "overview",
             Self::Hosts | Self::Host(_) => "hosts",
             Self::Alerts => "alerts",
+            Self::Months => "months",
+            Self::Exclusions => "exclusions",
         }
     }
 }
@@ -144,6 +158,8 @@ pub(super) fn body(page: &Page, snapshot: &Snapshot, now: UtcTime) -> Result<Bod
         Page::Overview => overview::overview(snapshot, now)?,
         Page::Hosts => overview::hosts(snapshot, now)?,
         Page::Alerts => alerts::page(snapshot, now)?,
+        Page::Months => months::page(snapshot)?,
+        Page::Exclusions => exclusions::page(snapshot, now)?,
         Page::Service(name) => {
             let found = snapshot.services.iter().find(|service| service.name == *name);
             let service = found.ok_or_else(|| Trouble::Missing(format!("There is no service “{name}”.")))?;
@@ -239,6 +255,22 @@ pub(super) async fn alerts(
     Query(choice): Query<Choice>,
 ) -> Response {
     show(&web, principal, &choice, &Page::Alerts)
+}
+
+pub(super) async fn months(
+    State(web): State<Web>,
+    Extension(principal): Extension<Principal>,
+    Query(choice): Query<Choice>,
+) -> Response {
+    show(&web, principal, &choice, &Page::Months)
+}
+
+pub(super) async fn exclusions(
+    State(web): State<Web>,
+    Extension(principal): Extension<Principal>,
+    Query(choice): Query<Choice>,
+) -> Response {
+    show(&web, principal, &choice, &Page::Exclusions)
 }
 
 pub(super) async fn service(
@@ -365,6 +397,8 @@ mod tests {
             Page::Overview,
             Page::Hosts,
             Page::Alerts,
+            Page::Months,
+            Page::Exclusions,
             Page::Service("a b/&=?é".to_owned()),
             Page::Host(AgentId([7; 16])),
         ] {

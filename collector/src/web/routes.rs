@@ -9,10 +9,13 @@ use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{MethodRouter, get, post};
 
-use super::{Web, WebState, api, assets, gate, live, metrics, pages, ready, session};
+use super::{Web, WebState, api, assets, decide, gate, live, metrics, pages, ready, session};
 
 /// A form has at most this many bytes; more is refused with 413.
 const BODY_BYTES_MAX: usize = 16 * 1_024;
+
+/// All files of an agreement have at most this many bytes.
+const AGREEMENT_BYTES_MAX: usize = 8 << 20;
 
 /// Who gets an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +59,8 @@ pub const ROUTES: &[Route] = &[
     known("/hosts", || get(pages::hosts)),
     known("/hosts/{agent}", || get(pages::host)),
     known("/alerts", || get(pages::alerts)),
+    known("/months", || get(pages::months)),
+    known("/exclusions", || get(pages::exclusions)),
     known("/logout", || post(session::log_out)),
     known("/live", || get(live::live)),
     known("/metrics", || get(metrics::scrape)),
@@ -65,6 +70,13 @@ pub const ROUTES: &[Route] = &[
     known("/api/v1/hosts", || get(api::hosts)),
     known("/api/v1/hosts/{agent}", || get(api::host)),
     known("/api/v1/alerts", || get(api::alerts)),
+    known("/api/v1/exclusions", || get(decide::exclusions).post(decide::propose)),
+    known("/api/v1/exclusions/{id}", || get(decide::exclusion).post(decide::act)),
+    known("/api/v1/months", || get(decide::months)),
+    known("/api/v1/months/{service}/{month}", || get(decide::month_part).post(decide::make_edition)),
+    known("/api/v1/agreement", || {
+        get(decide::agreement).post(decide::apply_files).layer(DefaultBodyLimit::max(AGREEMENT_BYTES_MAX))
+    }),
     known("/api/v1/openapi.json", || get(api::openapi)),
 ];
 

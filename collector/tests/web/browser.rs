@@ -6,7 +6,11 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, Response, StatusCode, header};
 use peil_collector::access::{Access, AccessStore, PasswordCost, Role};
+use peil_collector::agreement::{Agreement, InForce};
+use peil_collector::config::Config;
 use peil_collector::snapshot::Snapshot;
+use peil_collector::store::Store;
+use peil_collector::web::decide::Desk;
 use peil_collector::web::metrics::Metrics;
 use peil_collector::web::ready::Readiness;
 use peil_collector::web::{WebState, router};
@@ -27,6 +31,21 @@ pub(crate) struct Site {
     pub(crate) publish: watch::Sender<Arc<Snapshot>>,
     pub(crate) stop: CancellationToken,
     pub(crate) metrics: Metrics,
+    pub(crate) desk: Desk,
+    _dir: tempfile::TempDir,
+    _in_force: watch::Sender<Arc<InForce>>,
+}
+
+/// A service with its contract, for decisions about it.
+const SETTINGS: &str = "[[contract]]\nname='c'\n[[check]]\nname='web'\nkind='tcp'\naddress='h:1'\n\
+                        [[service]]\nname='Klantportaal'\ncontract='c'\nexpression='web'\n";
+
+fn desk(dir: &std::path::Path) -> (Desk, watch::Sender<Arc<InForce>>) {
+    let config = Config::parse("collector.toml", SETTINGS).expect("valid");
+    let agreement = Agreement::new(&config, &[]).expect("makes sense");
+    let (sender, in_force) = watch::channel(Arc::new(InForce { agreement, numbers: Default::default() }));
+    let store = Store::open(dir).expect("opens");
+    (Desk { store, config: Arc::new(config), in_force }, sender)
 }
 
 /// An answer, read whole.
@@ -58,7 +77,10 @@ impl Site {
         let (publish, latest) = watch::channel(Arc::new(snapshot));
         let stop = CancellationToken::new();
         let metrics = Metrics::new(latest.clone());
+        let dir = tempfile::tempdir().expect("a directory");
+        let (desk, in_force) = desk(dir.path());
         let state = WebState {
+            desk: desk.clone(),
             latest,
             access: access.clone(),
             readiness: Readiness::new(move || std::future::ready(store.clone())),
@@ -66,7 +88,7 @@ impl Site {
             clock: clock.clone(),
             stop: stop.clone(),
         };
-        Self { router: router(state), access, clock, publish, stop, metrics }
+        Self { router: router(state), access, clock, publish, stop, metrics, desk, _dir: dir, _in_force: in_force }
     }
 
     pub(crate) async fn send(&self, request: Request<Body>) -> Response<Body> {

@@ -20,6 +20,7 @@ async fn the_document_and_the_router_have_the_same_paths() {
     assert_eq!(described, routed);
     for path in described {
         let real = path.replace("{name}", "Klantportaal").replace("{agent}", &"01".repeat(16));
+        let real = real.replace("{id}", "CHG-7").replace("{service}/{month}", "Klantportaal/2026-10");
         let answer = site.get(&real).await;
         assert_eq!(answer.status, StatusCode::OK, "{real}: {}", answer.text);
         assert_eq!(answer.header("content-type"), "application/json", "{real}");
@@ -47,6 +48,10 @@ async fn the_document_describes_every_value_that_goes_out() {
         "HostList",
         "AlertList",
         "ErrorBody",
+        "ExclusionView",
+        "MonthView",
+        "Notice",
+        "ForecastView",
     ] {
         assert!(schemas.contains_key(name), "{name} is not described: {:?}", schemas.keys());
     }
@@ -62,6 +67,8 @@ async fn the_document_describes_every_value_that_goes_out() {
     let sent = serde_json::to_value(busy()).expect("json");
     assert_eq!(keys(&schemas["ServiceView"]["properties"]), keys(&sent["services"][0]));
     assert_eq!(keys(&schemas["HostView"]["properties"]), keys(&sent["hosts"][0]));
+    assert_eq!(keys(&schemas["ExclusionView"]["properties"]), keys(&sent["exclusions"][0]));
+    assert_eq!(keys(&schemas["MonthView"]["properties"]), keys(&sent["months"][0]));
     assert_eq!(keys(&schemas["AlertView"]["properties"]), keys(&sent["alerts"][0]));
 }
 
@@ -70,12 +77,55 @@ async fn resources_are_parts_of_the_snapshot() {
     let site = Site::showing(busy()).await;
     let whole = site.get("/api/v1/snapshot").await.json();
     assert_eq!(whole, serde_json::to_value(busy()).expect("json"));
-    assert_eq!(site.get("/api/v1/services").await.json()["services"], whole["services"]);
-    assert_eq!(site.get("/api/v1/hosts").await.json()["hosts"], whole["hosts"]);
-    assert_eq!(site.get("/api/v1/alerts?state=all").await.json()["alerts"], whole["alerts"]);
+    // A list has an order of its own.
+    let ordered = |list: &str, key: fn(&serde_json::Value) -> String| {
+        let mut entries = whole[list].as_array().expect("a list").clone();
+        entries.sort_by_key(key);
+        serde_json::Value::from(entries)
+    };
+    let services = ordered("services", |service| service["name"].to_string());
+    assert_eq!(site.get("/api/v1/services").await.json()["services"], services);
+    let hosts = ordered("hosts", |host| format!("{} {}", host["host"], host["agent"]));
+    assert_eq!(site.get("/api/v1/hosts").await.json()["hosts"], hosts);
+    let alerts = ordered("alerts", |alert| {
+        let newest_first = i64::MAX - alert["id"].as_i64().expect("a number");
+        format!("{} {newest_first}", !alert["resolved_at"].is_null())
+    });
+    assert_eq!(site.get("/api/v1/alerts?state=all").await.json()["alerts"], alerts);
     assert_eq!(site.get("/api/v1/alerts").await.json()["alerts"].as_array().map(Vec::len), Some(2));
+    assert_eq!(site.get("/api/v1/exclusions").await.json()["exclusions"], whole["exclusions"]);
+    assert_eq!(site.get("/api/v1/months").await.json()["months"], whole["months"]);
+    assert_eq!(site.get("/api/v1/months/Archief/2026-10").await.status, StatusCode::NOT_FOUND);
     assert_eq!(site.get("/api/v1/services/Archief").await.json(), whole["services"][0]);
     assert_eq!(site.get(&format!("/api/v1/hosts/{}", "01".repeat(16))).await.json(), whole["hosts"][0]);
+}
+
+#[tokio::test]
+async fn pages_put_together_are_the_list_also_when_entries_go_between_two_of_them() {
+    let site = Site::showing(busy()).await;
+    for (list, parameters) in [("services", ""), ("hosts", ""), ("alerts", "state=all&")] {
+        let whole = site.get(&format!("/api/v1/{list}?{parameters}limit=2000")).await.json();
+        assert_eq!(whole["next"], serde_json::Value::Null);
+        let whole = whole[list].as_array().expect("a list").clone();
+        assert!(whole.len() > 2, "{list}");
+        let (mut found, mut after) = (Vec::new(), String::new());
+        loop {
+            let page = site.get(&format!("/api/v1/{list}?{parameters}limit=1{after}")).await.json();
+            found.extend(page[list].as_array().expect("a list").clone());
+            let Some(next) = page["next"].as_str() else { break };
+            after = format!("&after={next}");
+        }
+        assert_eq!(found, whole, "{list}");
+    }
+    let all = site.get("/api/v1/services").await.json()["services"].as_array().expect("a list").clone();
+    let first = site.get("/api/v1/services?limit=2").await.json();
+    // The entry at which the page ended is gone; the next page begins behind its place.
+    let mut fewer = busy();
+    fewer.services.retain(|service| service.name != all[1]["name"]);
+    site.publish.send_replace(std::sync::Arc::new(fewer));
+    let next = first["next"].as_str().expect("more");
+    let rest = site.get(&format!("/api/v1/services?after={next}")).await.json();
+    assert_eq!(rest["services"].as_array().expect("a list"), &all[2..]);
 }
 
 #[tokio::test]
@@ -87,8 +137,26 @@ async fn a_mistake_gets_one_clear_message() {
         ("/api/v1/services/none", 404, "not_found", "There is no service \"none\"."),
         ("/api/v1/hosts/xyz", 400, "invalid_parameter", "\"xyz\" is not an agent: it has 32 hex digits."),
         ("/api/v1/alerts?state=closed", 400, "invalid_parameter", "state is \"open\" or \"all\", not \"closed\"."),
-        ("/api/v1/alerts?sate=all", 400, "invalid_parameter", "Unknown parameter \"sate\": this resource takes state."),
-        ("/api/v1/hosts?limit=1", 400, "invalid_parameter", "Unknown parameter \"limit\": this resource takes none."),
+        (
+            "/api/v1/alerts?sate=all",
+            400,
+            "invalid_parameter",
+            "Unknown parameter \"sate\": this resource takes state, after, limit.",
+        ),
+        (
+            "/api/v1/snapshot?limit=1",
+            400,
+            "invalid_parameter",
+            "Unknown parameter \"limit\": this resource takes none.",
+        ),
+        ("/api/v1/hosts?limit=2001", 400, "invalid_parameter", "limit is a number from 1 to 2000, not \"2001\"."),
+        ("/api/v1/hosts?limit=0", 400, "invalid_parameter", "limit is a number from 1 to 2000, not \"0\"."),
+        (
+            "/api/v1/services?after=Portal",
+            400,
+            "invalid_parameter",
+            "after is the \"next\" of the page before, as it came.",
+        ),
     ] {
         let answer = site.get(path).await;
         assert_eq!(answer.status.as_u16(), status, "{path}");

@@ -1,8 +1,8 @@
 //! Snapshots made by hand, for tests and for the preview: each shows a state that pages must tell.
 
 use peil_collector::snapshot::{
-    AlertView, CheckView, DeliveryView, EnergyHourView, EnergyView, FindingView, ForecastView, HostView, LossView,
-    OutageView, PatchState, PatchView, ServiceView, Snapshot, VantageView,
+    AlertView, CheckView, DeliveryView, EnergyHourView, EnergyView, ExclusionView, FindingView, ForecastView, HostView,
+    LossView, MonthView, OutageView, PatchState, PatchView, ServiceView, Snapshot, TimesView, VantageView,
 };
 use peil_proto::ids::AgentId;
 use peil_proto::sample::State;
@@ -38,8 +38,7 @@ pub(crate) fn calm() -> Snapshot {
         services: vec![service("Burgerportaal"), service("Klantportaal"), service("Zaaksysteem")],
         hosts: vec![host(1, "ams-web-1"), host(2, "ams-web-2")],
         alerts: vec![],
-        notices: Vec::new(),
-        store_full: false,
+        ..Snapshot::default()
     }
 }
 
@@ -50,8 +49,9 @@ pub(crate) fn busy() -> Snapshot {
         services: vec![breached(), service("Burgerportaal"), down(), unknown(), at_risk(), without_figure()],
         hosts: vec![overdue(), host(2, "ams-web-2"), due(), silent(), modelled(), revoked(), untold()],
         alerts: alerts(),
-        notices: Vec::new(),
-        store_full: false,
+        exclusions: vec![exclusion("CHG-7", "proposed"), exclusion("CHG-6", "approved")],
+        months: vec![month("Klantportaal", Some(2)), month("Burgerportaal", None)],
+        ..Snapshot::default()
     }
 }
 
@@ -209,6 +209,7 @@ fn check(name: &str, target: &str, states: [State; 2]) -> CheckView {
         target: target.to_owned(),
         interval_ms: Millis(60_000),
         vantages: vec![seen(1, "ams-web-1", states[0]), seen(2, "ams-web-2", states[1])],
+        times: Some(TimesView { count: 43_200, p50_us: 97_791, p95_us: 142_335, p99_us: 168_959 }),
     }
 }
 
@@ -406,4 +407,38 @@ fn alerts() -> Vec<AlertView> {
         ),
         over,
     ]
+}
+
+/// Maintenance an hour ago that ran over.
+fn exclusion(id: &str, progress: &str) -> ExclusionView {
+    let decided = progress != "proposed";
+    ExclusionView {
+        id: id.to_owned(),
+        service: "Klantportaal".to_owned(),
+        kind: "maintenance".to_owned(),
+        from: minutes_ago(120),
+        to: minutes_ago(60),
+        reason: "nieuwe schijven".to_owned(),
+        progress: progress.to_owned(),
+        proposed_by: "anna".to_owned(),
+        decided_by: if decided { "bert".to_owned() } else { String::new() },
+        counted_ms: Some(if decided { Millis(30 * 60_000) } else { Millis::ZERO }),
+        refused: Some(if decided { "over_cap" } else { "not_approved" }.to_owned()),
+        overrun_ms: decided.then_some(Millis(5 * 60_000)),
+    }
+}
+
+/// October: sealed as this edition by the calendar, and different since; or a draft.
+fn month(service: &str, edition: Option<u32>) -> MonthView {
+    MonthView {
+        service: service.to_owned(),
+        month: "2026-10".to_owned(),
+        stage: if edition.is_some() { "sealed" } else { "draft" }.to_owned(),
+        edition,
+        sealed_at: edition.map(|_| minutes_ago(24 * 60)),
+        sealed_by: None,
+        official: Some("99.812345".to_owned()),
+        verdict: "met".to_owned(),
+        differs: edition.is_some(),
+    }
 }

@@ -9,7 +9,8 @@ use crate::specimen::busy;
 
 /// A path that matches the route.
 fn filled(path: &str) -> String {
-    path.replace("{name}", "Klantportaal").replace("{agent}", &"01".repeat(16))
+    let path = path.replace("{name}", "Klantportaal").replace("{agent}", &"01".repeat(16));
+    path.replace("{id}", "CHG-7").replace("{service}/{month}", "Klantportaal/2026-10")
 }
 
 #[test]

@@ -247,6 +247,21 @@ impl TlsOptions {
     }
 }
 
+/// The mistakes of an address, and of options of TLS where TLS is only spoken when `key` says so.
+pub(super) fn address_and_tls_problems(address: &str, tls: &TlsOptions, speaks_tls: bool, key: &str) -> Vec<String> {
+    let mut found: Vec<_> = address_problem(address).into_iter().chain(tls.problems()).collect();
+    if *tls != TlsOptions::default() && !speaks_tls {
+        found.push(format!("options of TLS mean nothing without {key}"));
+    }
+    found
+}
+
+/// The mistake of a word that is empty, too long or unprintable.
+pub(super) fn word_problem(key: &str, word: &str) -> Option<String> {
+    let good = !word.is_empty() && word.len() <= 128 && !word.chars().any(char::is_control);
+    (!good).then(|| format!("{key} {word:?} must be 1 to 128 characters"))
+}
+
 /// A table whose keys are names: `{ "X-Name" = "value" }`.
 pub(super) fn read_map<T>(fields: &mut Fields<'_>, key: &str, make: impl Fn(String) -> T) -> BTreeMap<String, T> {
     let mistakes = fields.mistakes();

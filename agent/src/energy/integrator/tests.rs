@@ -194,7 +194,7 @@ fn the_conformance_vectors_hold() {
 }
 
 #[test]
-fn two_interleaved_counters_never_make_a_spike() {
+fn f30_two_interleaved_counters_never_make_a_spike() {
     // Two sockets of a host leak into a guest by turns: 113 781 J apart, 1 s between readings.
     let ticks: Vec<_> = (0..100).map(|i| at(i, 10_000 * J + i * 20 * J + (i % 2) * 113_781 * J)).collect();
     let steps = run(AMD, 300, &ticks);

@@ -601,17 +601,17 @@ fn files_set_aside_do_not_pile_up() {
 fn what_a_collector_lost_again_is_taken_back_as_far_as_it_still_lies_here() {
     let dir = tempdir().unwrap();
     let (mut spool, _) = open(dir.path());
-    fill(&mut spool, 1, 15);
-    spool.release(Seq(12)).unwrap();
-    assert_eq!(seqs(&read_all(&mut spool)), (13..=15).collect::<Vec<_>>());
+    fill(&mut spool, 1, 24);
+    spool.release(Seq(20)).unwrap();
+    assert_eq!(seqs(&read_all(&mut spool)), (21..=24).collect::<Vec<_>>());
     let oldest = segment::first_of(segments(dir.path())[0].file_name().unwrap().to_str().unwrap()).unwrap();
-    assert!((2..=12).contains(&oldest), "whole segments are gone, the one with the mark is not: {oldest}");
-    assert_eq!(spool.rewind(Seq(1)), Seq(oldest - 1));
-    assert_eq!(seqs(&read_all(&mut spool)), (oldest..=15).collect::<Vec<_>>());
-    assert_eq!(spool.rewind(Seq(14)), Seq(oldest - 1), "it never goes forward");
-    spool.release(Seq(15)).unwrap();
+    assert!((2..=20).contains(&oldest), "whole segments are gone, the one with the mark is not: {oldest}");
+    assert_eq!(spool.rewind(Seq(3)), Seq(oldest - 1));
+    assert_eq!(seqs(&read_all(&mut spool)), (oldest..=24).collect::<Vec<_>>());
+    assert_eq!(spool.rewind(Seq(23)), Seq(oldest - 1), "it never goes forward");
+    spool.release(Seq(24)).unwrap();
     assert_eq!(read_all(&mut spool), []);
     assert!(spool.take_dropped().is_empty(), "nothing is told as lost");
     drop(spool);
-    assert_eq!(open(dir.path()).0.acked(), Seq(15));
+    assert_eq!(open(dir.path()).0.acked(), Seq(24));
 }

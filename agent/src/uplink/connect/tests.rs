@@ -167,7 +167,7 @@ async fn nothing_listening_is_a_refused_connection() {
 }
 
 #[tokio::test]
-async fn silence_runs_into_the_limit_of_its_stage() {
+async fn f4_silence_runs_into_the_limit_of_its_stage() {
     let ours = authority();
     let short = Duration::from_millis(20);
     // Listens in the kernel's queue, says nothing.

@@ -153,7 +153,7 @@ const WINDOW: u32 = 256 << 10;
 const PATIENT: Millis = Millis(3_600_000);
 
 #[tokio::test]
-async fn what_was_not_acked_is_sent_again_and_what_was_is_not() {
+async fn f1_what_was_not_acked_is_sent_again_and_what_was_is_not() {
     let mut play = Play::new(PATIENT).await;
     play.record(3, true).await;
     let mut one = play.connect().await;
@@ -205,7 +205,7 @@ async fn an_ack_for_another_epoch_or_for_what_was_never_sent_releases_nothing_mo
 }
 
 #[tokio::test]
-async fn a_refused_batch_is_set_aside_and_what_follows_is_sent() {
+async fn f6_a_refused_batch_is_set_aside_and_what_follows_is_sent() {
     let mut play = Play::new(PATIENT).await;
     play.record(2, true).await;
     let mut collector = play.connect().await;
@@ -230,7 +230,7 @@ async fn a_refused_batch_is_set_aside_and_what_follows_is_sent() {
 }
 
 #[tokio::test]
-async fn a_pause_the_collector_asks_for_is_kept_but_never_for_days() {
+async fn f5_a_pause_the_collector_asks_for_is_kept_but_never_for_days() {
     for (asked_ms, kept) in [(5_000, Duration::from_secs(5)), (u32::MAX, RETRY_AFTER_MAX)] {
         let mut play = Play::new(PATIENT).await;
         play.record(1, true).await;
@@ -305,7 +305,7 @@ async fn a_collector_that_was_put_back_from_a_copy_gets_again_what_the_spool_sti
 }
 
 #[tokio::test]
-async fn a_plan_is_kept_and_a_bad_one_leaves_the_last_good_one_in_force() {
+async fn f25_a_plan_is_kept_and_a_bad_one_leaves_the_last_good_one_in_force() {
     let mut play = Play::new(PATIENT).await;
     let mut collector = play.connect().await;
     collector.welcome(0, WINDOW).await;
@@ -323,7 +323,7 @@ async fn a_plan_is_kept_and_a_bad_one_leaves_the_last_good_one_in_force() {
 }
 
 #[tokio::test]
-async fn stopping_hands_over_what_is_durable_and_waits_for_the_ack() {
+async fn f32_stopping_hands_over_what_is_durable_and_waits_for_the_ack() {
     let mut play = Play::new(PATIENT).await;
     let mut collector = play.connect().await;
     let hello = collector.welcome(0, WINDOW).await;
@@ -371,5 +371,31 @@ async fn records_that_cannot_be_read_are_not_asked_for_in_a_loop() {
     assert!(session.send_due(state, true).await.expect("goes on") == Left::Nothing, "a stopping agent may stop");
     assert!(session.waiting_since.is_some_and(|since| since > long_ago), "looked at again after the usual patience");
     drop(session);
+    play.close().await;
+}
+
+/// A message as a collector of 25 November 2026 sent it.
+fn recorded(name: &str) -> Hear {
+    use prost::Message as _;
+    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/../proto/tests/fixtures/protocol-1");
+    let bytes = std::fs::read(std::path::Path::new(dir).join(name)).expect(name);
+    CollectorMessage::decode(&*bytes).expect(name).kind.expect(name)
+}
+
+#[tokio::test]
+async fn f33_an_old_collector_is_understood_from_welcome_to_the_last_ack() {
+    let mut play = Play::new(PATIENT).await;
+    play.record(3, true).await;
+    let mut collector = play.connect().await;
+    let hello = collector.greeted().await;
+    collector.say(recorded("collector-welcome")).await;
+    assert_eq!(collector.batch().await, (hello.epoch, 1, 3));
+    collector.say(recorded("collector-plan")).await;
+    assert_eq!(collector.plan_result().await, PlanResult { version: 5, ..PlanResult::default() });
+    let Hear::Ack(ack) = recorded("collector-ack") else { panic!("an ack") };
+    collector.say(Hear::Ack(Ack { epoch: hello.epoch, ..ack })).await;
+    play.acked(3).await;
+    collector.say(recorded("collector-retry-after")).await;
+    assert!(matches!(play.ended().await, Err(SessionError::RetryAfter { .. })));
     play.close().await;
 }

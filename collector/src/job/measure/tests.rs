@@ -48,6 +48,7 @@ impl Stage {
             presence: Presence::default(),
             agents: config.agents,
             patch: config.patch,
+            progress: watch::Sender::new(Progress::default()).subscribe(),
             listening_since: NOON,
         };
         let leading = trial.leading.clone();

@@ -32,7 +32,7 @@ fn in_force() -> InForce {
 struct Stagehand {
     trial: Trial,
     months: Months,
-    found: watch::Receiver<Arc<Vec<Notice>>>,
+    found: watch::Receiver<Arc<MonthsTold>>,
     _in_force: watch::Sender<Arc<InForce>>,
 }
 
@@ -56,7 +56,7 @@ impl Stagehand {
         self.months.activate().await.expect("a round");
     }
 
-    async fn april(&self) -> Option<months::MonthState> {
+    async fn april(&self) -> Option<MonthState> {
         let states = months::list(&self.trial.store).await.expect("read");
         states.into_iter().find(|state| state.service == "portal" && state.month == "2026-04")
     }
@@ -103,7 +103,7 @@ async fn what_came_late_changes_the_draft_of_its_own_service_and_never_an_editio
     let before = computed(stage.trial.store.month_figures().await.expect("read"));
     stage.on_may(3).await;
     assert_eq!(computed(stage.trial.store.month_figures().await.expect("read")), before, "nothing came");
-    assert!(stage.found.borrow().is_empty());
+    assert!(stage.found.borrow().notices.is_empty());
 
     stage.trial.send_in(agent(1), 2, &[down(100), up(115)]).await;
     stage.on_may(4).await;
@@ -112,7 +112,10 @@ async fn what_came_late_changes_the_draft_of_its_own_service_and_never_an_editio
     assert_eq!(moved, ["portal"], "the other service was left alone");
     let april = stage.april().await.expect("sealed");
     assert_eq!((april.differs, down_ms(&april.figure)), (true, Some(10_000)), "the edition tells what it told");
-    assert_eq!(stage.found.borrow().iter().map(|notice| notice.service.clone()).collect::<Vec<_>>(), ["portal"]);
+    assert_eq!(
+        stage.found.borrow().notices.iter().map(|notice| notice.service.clone()).collect::<Vec<_>>(),
+        ["portal"]
+    );
 
     let correction = |author: &str| Correction {
         reason: "a buffered outage arrived".into(),

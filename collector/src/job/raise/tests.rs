@@ -39,8 +39,7 @@ fn service(state: State, because: &str) -> ServiceView {
 /// Raises from a snapshot `secs` after noon; the snapshot as it is afterwards, and whether there is news.
 async fn raise(trial: &Trial, secs: i64, service: ServiceView) -> (Snapshot, bool) {
     let at = NOON.plus(Millis::from_secs(secs));
-    let mut snapshot =
-        Snapshot { at, services: vec![service], hosts: vec![], alerts: vec![], notices: vec![], store_full: false };
+    let mut snapshot = Snapshot { at, services: vec![service], hosts: vec![], alerts: vec![], ..Snapshot::default() };
     let delivery_manager = BTreeSet::from([AlertKind::SlaForecast, AlertKind::SlaBreach]);
     let everybody = [("am", kinds_by_default()), ("hook", kinds_by_default()), ("sdm", delivery_manager)];
     let channels = everybody.map(|(name, kinds)| (name.to_owned(), kinds)).into();

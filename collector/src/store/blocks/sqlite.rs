@@ -128,7 +128,7 @@ fn fill(db: &Connection, page: &mut Page, since: UtcTime, from: i64, through: i6
 }
 
 /// A block from its columns, `no` in column `at` and the others after it.
-pub(super) fn block_row(row: &Row<'_>, lane: Lane, at: usize) -> db::Result<StoredBlock> {
+pub(in crate::store) fn block_row(row: &Row<'_>, lane: Lane, at: usize) -> db::Result<StoredBlock> {
     Ok(StoredBlock {
         id: BlockId { lane, no: row.get(at)? },
         agent: cells::agent(row, at + 1)?,

@@ -47,7 +47,9 @@ impl Error {
         match self {
             Self::Sqlite(error) => match error.sqlite_error_code() {
                 Some(ErrorCode::DiskFull) => Meaning::Full,
-                Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Meaning::Busy,
+                Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::OperationInterrupted) => {
+                    Meaning::Busy
+                }
                 Some(ErrorCode::ConstraintViolation) => Meaning::Taken,
                 _ => Meaning::Other,
             },

@@ -194,7 +194,16 @@ struct Check<'a> {
     check: &'a CheckView,
     every: String,
     cert: Option<(Svg, String, TimeTag)>,
+    times: Option<Times>,
     vantages: Vec<Vantage<'a>>,
+}
+
+/// Times of the month in words.
+struct Times {
+    p50: String,
+    p95: String,
+    p99: String,
+    of: String,
 }
 
 impl<'a> Check<'a> {
@@ -205,6 +214,12 @@ impl<'a> Check<'a> {
             check,
             every: span(check.interval_ms),
             cert: ends.map(|at| certificate(at, zone, now)),
+            times: check.times.map(|times| Times {
+                p50: micros(times.p50_us),
+                p95: micros(times.p95_us),
+                p99: micros(times.p99_us),
+                of: format!("of {} successes", times.count),
+            }),
             vantages: check.vantages.iter().map(|view| Vantage::new(view, zone, now, longest)).collect(),
         }
     }
