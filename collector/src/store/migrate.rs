@@ -27,7 +27,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     Migration { number: 6, name: "agreement and months", sql: include_str!("migrations/006_agreement.sql") },
     Migration { number: 7, name: "days and times", sql: include_str!("migrations/007_derived.sql") },
     Migration { number: 8, name: "lost ranges", sql: include_str!("migrations/008_lost_ranges.sql") },
-    Migration { number: 20, name: "transfer", sql: include_str!("migrations/020_transfer.sql") },
+    Migration { number: 9, name: "transfer", sql: include_str!("migrations/009_transfer.sql") },
 ];
 
 /// Collectors that start together on a server meet here; one of them migrates, the others find it done.
