@@ -39,7 +39,8 @@ async fn main() -> Result<()> {
 
 async fn preview(dir: &Path, snapshot: Snapshot) -> Result<()> {
     std::fs::create_dir_all(dir).with_context(|| format!("make {}", dir.display()))?;
-    let mut pages = vec![("index".to_owned(), "/".to_owned()), ("alerts".to_owned(), "/alerts".to_owned())];
+    let mut pages = vec![("index".to_owned(), "/".to_owned())];
+    pages.extend(["alerts", "months", "exclusions"].map(|page| (page.to_owned(), format!("/{page}"))));
     pages.extend(snapshot.services.iter().enumerate().map(|(n, s)| {
         (format!("service-{n}"), format!("/services/{}", s.name.replace(' ', "%20").replace('&', "%26")))
     }));

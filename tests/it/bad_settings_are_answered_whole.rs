@@ -44,7 +44,7 @@ bytes_max_mib = 64
 const ABOUT_AGENT: &str = r#"peil-agent: 4 mistakes in FILE:
   collector is "http://peil.example.org:7443"; it must be "https://host:port" of the collector's agent listener at line 1
   batch_s is 900; it must lie between 1 and 60 at line 2
-  policy.kinds[1] is "tpc"; it must be "http" or "tls" or "tcp" at line 5
+  policy.kinds[1] is "tpc"; it must be "http" or "tls" or "tcp" or "udp" or "dns" or "icmp" or "ntp" or "grpc" or "websocket" or "postgres" or "mysql" or "redis" or "unit" or "process" or "listen" or "file" or "mount" or "cpu" or "memory" or "pressure" or "exec" or "heartbeat" at line 5
   unknown key "spoool" at line 7 (did you mean "spool"?)
 "#;
 
