@@ -8,6 +8,8 @@
  * would have dropped is chosen by tests/src/powercut.rs.
  *
  * With PEIL_POWERCUT_LIES set a sync is not written down: a disk that says "done" and has done nothing.
+ * PEIL_POWERCUT_SYNC_MS makes every sync take that long, as on a disk that turns: on a fast one a cut at a moment of
+ * chance would hardly ever find something that is written and not synced.
  *
  * Assumes x86-64 or arm64 Linux with glibc, absolute paths, one process at a time. One lock orders all calls below the
  * directory, so the journal has the order in which the system saw them. What a program changes through a mapping of a
@@ -33,6 +35,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 #undef open
@@ -51,6 +54,7 @@ static char below[PATH_MAX];
 static size_t below_length;
 static int journal = -1;
 static int lies;
+static struct timespec sync_takes;
 
 #define REAL(type, name, ...) \
     static type (*real)(__VA_ARGS__); \
@@ -67,6 +71,9 @@ __attribute__((constructor)) static void begin(void) {
     if (!realpath(dir, below)) fail("the directory");
     below_length = strlen(below);
     lies = getenv("PEIL_POWERCUT_LIES") != NULL;
+    const char *slow = getenv("PEIL_POWERCUT_SYNC_MS");
+    long ms = slow ? strtol(slow, NULL, 10) : 0;
+    sync_takes = (struct timespec){ms / 1000, ms % 1000 * 1000000};
     REAL(int, "open64", const char *, int, ...);
     journal = real(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
     if (journal < 0) fail("the journal");
@@ -197,13 +204,21 @@ static void synced(int fd, const char *rest) {
     else note('S', seen.st_ino, 0, NULL, 0);
 }
 
+/* The time a sync takes, before it: others go on writing, and what they write then may be synced too. */
+static void turn_the_disk(int fd) {
+    char space[PATH_MAX];
+    if (part_of(fd, space)) nanosleep(&sync_takes, NULL);
+}
+
 int fsync(int fd) {
     REAL(int, "fsync", int);
+    turn_the_disk(fd);
     ON_FILE(int, real(fd), synced(fd, rest));
 }
 
 int fdatasync(int fd) {
     REAL(int, "fdatasync", int);
+    turn_the_disk(fd);
     ON_FILE(int, real(fd), synced(fd, rest));
 }
 

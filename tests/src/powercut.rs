@@ -10,8 +10,11 @@
 //! - of a directory: what was synced, and of the later changes the first few, in their order, as file systems with a
 //!   journal do it. A new file whose directory was not synced may be gone, although the file itself was synced.
 //!
+//! A sync takes as long as on a disk that turns ([`SYNC_MS`]): on a fast disk a cut at a moment of chance would hardly
+//! ever find anything that is written and not synced, and the test would test little.
+//!
 //! Not tried: a sector that is torn in itself or cannot be read, and a disk that writes where nobody asked it to.
-//! Deliberately absent: the timing of a real disk. What matters is the order of syncs and answers, and that is real.
+//! Deliberately absent: other timing of a real disk. What matters is the order of syncs and answers, and that is real.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -29,6 +32,8 @@ mod disk;
 
 use disk::Disk;
 
+/// What a sync takes.
+const SYNC_MS: u32 = 20;
 /// Rights of a file that was made while the journal was kept.
 const MODE: u32 = 0o600;
 
@@ -95,6 +100,7 @@ impl PowerCut {
             ("LD_PRELOAD", self.own.path().join("powercut.so").into_os_string()),
             ("PEIL_POWERCUT_DIR", self.dir.clone().into_os_string()),
             ("PEIL_POWERCUT_JOURNAL", self.journal().into_os_string()),
+            ("PEIL_POWERCUT_SYNC_MS", SYNC_MS.to_string().into()),
         ];
         if self.sync == Sync::Lies {
             variables.push(("PEIL_POWERCUT_LIES", "1".into()));
