@@ -22,7 +22,7 @@ pub mod certificate;
 mod cpu;
 pub mod dial;
 pub mod dialogue;
-mod dns;
+pub mod dns;
 pub mod exec;
 mod file;
 mod grpc;
@@ -317,8 +317,10 @@ pub struct Fact {
 }
 
 impl Fact {
+    /// What a peer sent may hold anything: what would move a terminal's cursor is written out.
     fn new(name: impl Into<String>, value: impl std::fmt::Display) -> Self {
-        Self { name: name.into(), value: value.to_string() }
+        let escaped = |c: char| if c.is_control() { c.escape_default().collect() } else { vec![c] };
+        Self { name: name.into(), value: value.to_string().chars().flat_map(escaped).collect() }
     }
 }
 
@@ -449,6 +451,12 @@ mod tests {
             assert!(readme.contains(&format!("| `{}` |", kind.name)), "{} is not in the README", kind.name);
             assert!(kind.phases.is_sorted(), "{}", kind.name);
         }
+    }
+
+    /// Found by fuzzing: a TXT record of zeros was told as it came.
+    #[test]
+    fn what_a_peer_sent_prints_safely() {
+        assert_eq!(Fact::new("answer", "TXT a\0\u{1b}[2Jé").value, "TXT a\\u{0}\\u{1b}[2Jé");
     }
 
     #[test]

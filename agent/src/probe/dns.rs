@@ -150,6 +150,15 @@ async fn exchange_on(talk: &mut Talk, question: &Message, bytes: &[u8]) -> Resul
     if answers(&answer, question) { Ok(answer) } else { Err(Trouble::protocol("an answer to another question")) }
 }
 
+/// What an answer that came as these bytes says of the check, and what is told of it; `None` when it is none. For
+/// whoever has bytes and no server, as the fuzzer.
+pub fn told(check: &Dns, bytes: &[u8], now: UtcTime) -> Option<(Result<(), FailureKind>, Vec<Fact>)> {
+    let answer = Message::from_vec(bytes).ok()?;
+    let (mut hop, mut facts) = (Hop::default(), Vec::new());
+    let verdict = judge(check, &answer, now, &mut hop, &mut facts);
+    Some((verdict.map_err(|failure| failure.kind), facts))
+}
+
 fn judge(check: &Dns, answer: &Message, now: UtcTime, hop: &mut Hop, facts: &mut Vec<Fact>) -> Result<(), Failure> {
     let code = u16::from(answer.metadata.response_code);
     let rcode = RCODES.get(usize::from(code)).map_or_else(|| code.to_string(), |name| (*name).to_owned());
