@@ -115,7 +115,7 @@ pub async fn run(
     let checks = in_force.checks_to_fold();
     let (agreed, in_force) = watch::channel(Arc::new(in_force));
     let (publish, latest) = watch::channel(Arc::new(Snapshot::default()));
-    let (committed, raised) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (committed, raised, past_changed) = (Arc::new(Notify::new()), Arc::new(Notify::new()), Arc::new(Notify::new()));
     let presence = Presence::default();
     let admission = Admission::default();
 
@@ -156,6 +156,7 @@ pub async fn run(
         in_force: in_force.clone(),
         committed: committed.clone(),
         raised: raised.clone(),
+        past_changed: past_changed.clone(),
     };
     let (derive, compact, retain, nightly) = day_jobs(&config, &store, &clock, &leading, holds, &progress);
     let deliver = Deliver {
@@ -178,8 +179,8 @@ pub async fn run(
         plans: Arc::new(plan_sender),
         in_force,
     };
-    let months =
-        Months::new(store.clone(), clock.clone(), leading, keep.in_force.clone(), config.seal_day, tell_months);
+    let (agreed_by, seal_day) = (keep.in_force.clone(), config.seal_day);
+    let months = Months::new(store.clone(), clock.clone(), leading, agreed_by, seal_day, tell_months, past_changed);
     let recheck = Recheck { store: store.clone(), frozen, publish: tell_rechecked };
     let agree = Agree { store: store.clone(), config: config.clone(), publish: agreed, seen: generation };
     keep.activate().await?;

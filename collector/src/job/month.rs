@@ -16,11 +16,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use peil_proto::block::{self, Item};
+use peil_proto::block;
 use peil_proto::ids::CheckNo;
 use peil_proto::time::{UtcTime, WallClock};
-use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -31,6 +31,7 @@ use crate::contract::calendar::Month;
 use crate::contract::span::Span;
 use crate::decisions;
 use crate::job::lead::Leading;
+use crate::live;
 use crate::months::{self, Made, MonthError, MonthState, Wish};
 use crate::refold::{self, Ground, Sight};
 use crate::snapshot::{MonthView, Notice};
@@ -39,6 +40,10 @@ use crate::store::months::EditionRow;
 use crate::store::{Store, StoreError};
 
 const EVERY: Duration = Duration::from_secs(60);
+/// When late blocks about a month that is over were judged, a round comes at once, but not sooner after the one before
+/// than this, and than so many times what that took: months are read from blocks, and figures of today go before.
+const ROUNDS_APART: Duration = Duration::from_secs(1);
+const ROUNDS_SHARE: u32 = 4;
 /// Months before the running one that are followed.
 const MONTHS_BACK: u32 = 3;
 
@@ -62,6 +67,8 @@ pub struct Months {
     in_force: watch::Receiver<Arc<InForce>>,
     seal_day: Option<SealDay>,
     publish: watch::Sender<Arc<MonthsTold>>,
+    /// Wakes the job before its beat: late blocks were judged.
+    past_changed: Arc<Notify>,
     /// Looked at through here.
     cursor: Through,
     /// What the drafts were made with.
@@ -88,9 +95,10 @@ impl Months {
         in_force: watch::Receiver<Arc<InForce>>,
         seal_day: Option<SealDay>,
         publish: watch::Sender<Arc<MonthsTold>>,
+        past_changed: Arc<Notify>,
     ) -> Self {
         let (cursor, made_with, differing) = (Through::default(), None, BTreeMap::new());
-        Self { store, clock, leading, in_force, seal_day, publish, cursor, made_with, differing }
+        Self { store, clock, leading, in_force, seal_day, publish, past_changed, cursor, made_with, differing }
     }
 
     /// Runs until `stop`.
@@ -98,16 +106,24 @@ impl Months {
         let mut beat = interval(EVERY);
         beat.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut told = String::new();
+        let mut not_before = Instant::now();
         loop {
             tokio::select! {
                 _ = beat.tick() => {}
+                () = self.past_changed.notified() => {}
                 () = stop.cancelled() => return,
             }
+            tokio::select! {
+                () = sleep_until(not_before) => {}
+                () = stop.cancelled() => return,
+            }
+            let started = Instant::now();
             let trouble = self.activate().await.err().map(|cause| crate::chain(&cause)).unwrap_or_default();
             if !trouble.is_empty() && trouble != told {
                 warn!(cause = trouble, "months that are over stay as they were; trying again every minute");
             }
             told = trouble;
+            not_before = Instant::now() + (started.elapsed() * ROUNDS_SHARE).max(ROUNDS_APART);
         }
     }
 
@@ -183,13 +199,9 @@ impl Months {
             page.iter().for_each(|block| at.pass(block.id));
             for stored in page.iter().filter(|block| through.covers(block.id) && block.from < latest) {
                 let Ok(decoded) = block::decode(&stored.bytes) else { continue };
-                seen.extend(decoded.items.iter().filter_map(|item| match item {
-                    // To the hour: enough to tell which month, and few.
-                    Item::Sample(sample) if sample.scheduled_at < latest => {
-                        Some((sample.check, sample.scheduled_at.hour_start()))
-                    }
-                    _ => None,
-                }));
+                // To the hour: enough to tell which month, and few.
+                let due = decoded.items.iter().flat_map(live::states).filter(|(_, at, _)| *at < latest);
+                seen.extend(due.map(|(check, at, _)| (check, at.hour_start())));
             }
         }
         let mut affected = Affected::new();

@@ -43,7 +43,8 @@ impl Stagehand {
         let (sender, receiver) = watch::channel(Arc::new(in_force()));
         let (tell, found) = watch::channel(Arc::default());
         let leading = trial.leading.clone();
-        let months = Months::new(trial.store.clone(), trial.clock.clone(), leading, receiver, seal_day, tell);
+        let months =
+            Months::new(trial.store.clone(), trial.clock.clone(), leading, receiver, seal_day, tell, Arc::default());
         Self { trial, months, found, _in_force: sender }
     }
 
