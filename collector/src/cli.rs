@@ -21,7 +21,7 @@ use peil_proto::units::Millis;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::{Access, AccessStore, PasswordCost, Role, first_run_password};
-use crate::apply::ApplyError;
+use crate::apply::{ApplyError, Missing};
 use crate::config::{Config, DEFAULT_PATH};
 use crate::evaluate::Form;
 use crate::pki::Authority;
@@ -68,6 +68,12 @@ enum Command {
         /// Only show what would change
         #[arg(long)]
         dry_run: bool,
+        /// End what was applied before and no file has any more, now
+        #[arg(long, requires = "reason")]
+        prune: bool,
+        /// Why it ends
+        #[arg(long, requires = "prune", value_name = "TEXT")]
+        reason: Option<String>,
     },
     /// Print what was applied, as a file that `apply` takes
     Export(ConfigArg),
@@ -275,8 +281,10 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
             ))
         }
         Command::Sla(_) => Ok(()),
-        Command::Apply { config, dir, dry_run } => {
-            runtime.block_on(agreement::apply_dir(&config.config, &dir, dry_run, clock.now()))
+        // Clap takes a reason with --prune only.
+        Command::Apply { config, dir, dry_run, prune: _, reason } => {
+            let missing = reason.map_or(Missing::GoOn, |reason| Missing::End { reason });
+            runtime.block_on(agreement::apply_dir(&config.config, &dir, dry_run, &missing, clock.now()))
         }
         Command::Export(arg) => runtime.block_on(agreement::export(&arg.config, clock.now())),
         Command::Exclusion(command) => runtime.block_on(agreement::exclusion(command, clock.now())),

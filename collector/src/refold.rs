@@ -190,7 +190,7 @@ impl Ground<'_> {
         now: UtcTime,
     ) -> BTreeMap<String, Testimony> {
         let InForce { agreement, numbers } = self.in_force;
-        let (Some(no), Some(check)) = (numbers.get(name), agreement.checks_at(now).remove(name)) else {
+        let (Some(no), Some(check)) = (numbers.get(name), agreement.checks_known_at(now).remove(name)) else {
             return BTreeMap::new();
         };
         let of_check = tracks.range((*no, AgentId([0; 16]))..=(*no, AgentId([255; 16])));

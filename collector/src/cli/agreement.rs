@@ -11,6 +11,7 @@ use peil_proto::time::UtcTime;
 
 use super::{ConfigArg, open, operator, say};
 use crate::agreement::InForce;
+use crate::apply::Missing;
 use crate::config::{Config, SealDay};
 use crate::contract::approval::{Deed, ExclusionFile, Proposal};
 use crate::contract::calendar::{Month, local_rfc3339};
@@ -167,11 +168,17 @@ fn acting(by: Option<String>) -> String {
 }
 
 /// Applies the files of `dir`, or shows what that would do.
-pub(super) async fn apply_dir(config: &Path, dir: &Path, dry_run: bool, now: UtcTime) -> anyhow::Result<()> {
+pub(super) async fn apply_dir(
+    config: &Path,
+    dir: &Path,
+    dry_run: bool,
+    missing: &Missing,
+    now: UtcTime,
+) -> anyhow::Result<()> {
     let (config, store) = open(config)?;
     let written = apply::read_dir(dir)?;
     let who = operator();
-    let (plan, seen) = apply::prepare(&store, &config, &written, &who, now).await?;
+    let (plan, seen) = apply::prepare(&store, &config, &written, missing, &who, now).await?;
     if !dry_run {
         apply::commit(&store, &plan, seen, &who).await?;
     }

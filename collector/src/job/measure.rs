@@ -294,11 +294,15 @@ fn views<'n>(scene: &Scene<'_>, names: impl Iterator<Item = &'n str>) -> (Vec<Se
     (services, exclusions)
 }
 
-/// `None` before the first version of the service, and of its contract.
+/// `None` before the first version of the service and of its contract, and when the month in which one ended is over.
 fn service_view(scene: &Scene<'_>, name: &str) -> Option<(ServiceView, Figure)> {
     let now = scene.now;
     let service = scene.in_force.agreement.service_at(name, now)?;
     let month = Month::of(now, &service.terms.timezone);
+    let first = month.first(&service.terms.timezone);
+    if scene.in_force.agreement.ended_at(name, now).is_some_and(|end| end <= first) {
+        return None;
+    }
     let used: BTreeMap<String, &(CheckNo, Check)> = service
         .expression
         .names()

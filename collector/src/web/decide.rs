@@ -21,7 +21,7 @@ use super::Web;
 use super::api::{Error, ErrorBody, parameters};
 use crate::access::{Principal, Role};
 use crate::agreement::{InForce, read_files};
-use crate::apply::{self, ApplyError};
+use crate::apply::{self, ApplyError, Missing};
 use crate::config::Config;
 use crate::contract::approval::{Deed, Proposal};
 use crate::contract::calendar::Month;
@@ -344,6 +344,8 @@ pub(super) async fn agreement(State(web): State<Web>, uri: Uri) -> Result<Respon
 pub(super) struct NewAgreement {
     /// All of them: they are brought into force together or not at all.
     files: Vec<NewFile>,
+    /// Why everything ends now that was applied and is in none of them; without it that goes on.
+    prune: Option<String>,
 }
 
 /// One file.
@@ -389,10 +391,12 @@ pub(super) async fn apply_files(
         Some("true") => true,
         Some(other) => return Err(Error::invalid(format!("dry_run is \"true\" or \"false\", not {other:?}."))),
     };
-    let files: Vec<_> = sent(body)?.files.into_iter().map(|file| (file.name, file.text)).collect();
+    let NewAgreement { files, prune } = sent(body)?;
+    let files: Vec<_> = files.into_iter().map(|file| (file.name, file.text)).collect();
+    let missing = prune.map_or(Missing::GoOn, |reason| Missing::End { reason });
     let written = read_files(&files).map_err(ApplyError::Refused)?;
     let desk = &web.state.desk;
-    let (plan, seen) = apply::prepare(&desk.store, &desk.config, &written, who, web.now()).await?;
+    let (plan, seen) = apply::prepare(&desk.store, &desk.config, &written, &missing, who, web.now()).await?;
     if !dry_run {
         apply::commit(&desk.store, &plan, seen, who).await?;
     }
