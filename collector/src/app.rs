@@ -180,7 +180,8 @@ pub async fn run(
         in_force,
     };
     let (agreed_by, seal_day) = (keep.in_force.clone(), config.seal_day);
-    let months = Months::new(store.clone(), clock.clone(), leading, agreed_by, seal_day, tell_months, past_changed);
+    let months =
+        Months::new(store.clone(), clock.clone(), leading, agreed_by, seal_day, tell_months, past_changed.clone());
     let recheck = Recheck { store: store.clone(), frozen, publish: tell_rechecked };
     let agree = Agree { store: store.clone(), config: config.clone(), publish: agreed, seen: generation };
     keep.activate().await?;
@@ -230,7 +231,7 @@ pub async fn run(
         certificate_life: config.agents.certificate_life,
     };
     ports.spawn(serve_agents(agents, telemetry, enrolment, closing.clone()));
-    let desk = Desk { store: store.clone(), config: Arc::new(config), in_force: decided };
+    let desk = Desk { store: store.clone(), config: Arc::new(config), in_force: decided, past_changed };
     let state = web_state(&store, surveyed, latest, access, clock, closing.clone(), desk);
     state.metrics.watch_progress(progress.subscribe());
     ports.spawn(serve_web(people, state, closing.clone()));

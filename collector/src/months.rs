@@ -158,6 +158,28 @@ impl Made {
     }
 }
 
+/// Makes the draft of `service`'s `month`, which is over: from then on it is followed like those that were drafted by
+/// themselves. For a month before the first agent was enrolled, whose records came later.
+///
+/// # Errors
+/// [`MonthError::NoService`], [`MonthError::Objected`] while the month runs, [`MonthError::Store`].
+pub async fn draft(
+    store: &Store,
+    in_force: &InForce,
+    (service, month): (&str, Month),
+    now: UtcTime,
+) -> Result<(), MonthError> {
+    let life = life(in_force, None, service, month, &[], now);
+    let life = life.ok_or_else(|| MonthError::NoService(service.to_owned()))?;
+    if life.stage(now) == Stage::Open {
+        let (service, objection) = (service.to_owned(), Objection::NotOver(life.ends));
+        return Err(MonthError::Objected { service, month, objection });
+    }
+    let made = refold::month(store, in_force, service, month, now).await?;
+    let (bundle, blocks) = made.ok_or_else(|| MonthError::NoService(service.to_owned()))?;
+    Ok(store.put_month_figures(vec![Made::of(bundle, blocks).draft(now)]).await?)
+}
+
 /// Seals or supersedes `service`'s `month` as it is known now.
 ///
 /// # Errors

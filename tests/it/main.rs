@@ -1,6 +1,7 @@
 //! Promises kept end to end. One file per promise; its name is the promise.
 
 mod a_corrupt_block_is_told_once;
+mod a_contract_is_agreed_and_its_month_sealed_by_two_persons;
 mod a_full_disk_alerts_and_recovers_alone;
 mod a_plan_reaches_the_kinds_it_names;
 mod a_restored_backup_tells_what_it_lacks;

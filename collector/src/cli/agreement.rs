@@ -102,6 +102,11 @@ pub(super) struct ActArg {
 pub(super) enum MonthCommand {
     /// Months that are over: drafts, and editions with who sealed them
     List(ConfigArg),
+    /// Make the draft of a month that is over and that no agent was enrolled in, because its records came later
+    Draft {
+        #[command(flatten)]
+        which: MonthArg,
+    },
     /// Seal a month: its figure will not change any more
     Seal {
         #[command(flatten)]
@@ -257,6 +262,12 @@ pub(super) async fn month_command(command: MonthCommand, now: UtcTime) -> anyhow
             let states = months::list(&store).await?;
             store.close().await;
             states.iter().try_for_each(|state| say(&line(state)))
+        }
+        MonthCommand::Draft { which } => {
+            let (_, store, in_force) = open_in_force(&which.config.config).await?;
+            months::draft(&store, &in_force, (&which.service, which.month), now).await?;
+            store.close().await;
+            say(&format!("{} {} is a draft", which.service, which.month))
         }
         MonthCommand::Seal { which } => {
             let wish = Wish::Seal(acting(which.by.clone()));

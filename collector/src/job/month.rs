@@ -10,7 +10,8 @@
 //!
 //! One collector of several does this: the one whose alerts are.
 //!
-//! Limits: [`MONTHS_BACK`] months; older ones are made only when somebody asks (`month supersede`).
+//! Limits: [`MONTHS_BACK`] months; older ones are made only when somebody asks (`month supersede`). Of those, months in
+//! which no agent was enrolled are followed once somebody asked for a draft or sealed one: their records came later.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -145,7 +146,10 @@ impl Months {
         let through = self.store.judged_through().await?;
         let exclusions = decisions::exclusions(&self.store, UtcTime(i64::MIN)).await?;
         let enrolled = self.store.agents().await?.into_iter().map(|row| row.enrolled_at).min();
-        let over = enrolled.map(|first| months_over(&in_force, first, now)).unwrap_or_default();
+        let editions = self.store.editions().await?;
+        let drafted = self.store.month_figures().await?.into_iter().map(|row| (row.service, row.month));
+        let asked_for = drafted.chain(editions.iter().map(|row| (row.service.clone(), row.month.clone()))).collect();
+        let over = enrolled.map(|first| months_over(&in_force, first, &asked_for, now)).unwrap_or_default();
         let same = self.made_with.as_ref().is_some_and(|before| {
             Arc::ptr_eq(&before.in_force, &in_force) && before.exclusions == exclusions && before.over == over
         });
@@ -153,7 +157,6 @@ impl Months {
             true => self.touched(&in_force, &over, &through).await?,
             false => grouped(&over),
         };
-        let editions = self.store.editions().await?;
         for (month, services) in affected {
             self.make(&in_force, &exclusions, (month, &services), &editions, &through, now).await?;
         }
@@ -293,8 +296,13 @@ impl Months {
 }
 
 /// The months before the running one of every service, newest first, as far as anything was covered and the first
-/// agent was enrolled (`first`): where nobody looked there is nothing to report.
-fn months_over(in_force: &InForce, first: UtcTime, now: UtcTime) -> Vec<(String, Month)> {
+/// agent was enrolled (`first`): where nobody looked there is nothing to report, unless somebody asked for it.
+fn months_over(
+    in_force: &InForce,
+    first: UtcTime,
+    asked_for: &BTreeSet<(String, String)>,
+    now: UtcTime,
+) -> Vec<(String, Month)> {
     let mut over = Vec::new();
     for name in in_force.agreement.service_names() {
         let Some(service) = in_force.agreement.service_at(name, now) else { continue };
@@ -303,7 +311,8 @@ fn months_over(in_force: &InForce, first: UtcTime, now: UtcTime) -> Vec<(String,
         for _ in 0..MONTHS_BACK {
             month = month.previous();
             let covered = month.span(zone).clip(service.terms.coverage.span());
-            if !covered.is_empty() && first < covered.to {
+            let is_asked_for = || asked_for.contains(&(name.to_owned(), month.to_string()));
+            if !covered.is_empty() && (first < covered.to || is_asked_for()) {
                 over.push((name.to_owned(), month));
             }
         }

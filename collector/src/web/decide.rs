@@ -14,7 +14,7 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use peil_proto::time::UtcTime;
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use utoipa::ToSchema;
 
 use super::Web;
@@ -43,6 +43,8 @@ pub struct Desk {
     pub config: Arc<Config>,
     /// What is in force.
     pub in_force: watch::Receiver<Arc<InForce>>,
+    /// Wakes whoever tells which months are over.
+    pub past_changed: Arc<Notify>,
 }
 
 /// Only these may write.
@@ -277,6 +279,8 @@ pub(super) async fn month_part(
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(tag = "wish", rename_all = "snake_case", deny_unknown_fields)]
 pub(super) enum NewEdition {
+    /// None yet: a draft of a month that no agent was enrolled in, because its records came later.
+    Draft {},
     /// Its first edition.
     Seal {},
     /// Its next edition; whoever sends it approves what `author` asks for.
@@ -297,12 +301,12 @@ pub(super) struct EditionMade {
     inputs: String,
 }
 
-/// Seals or supersedes a month, as it is known now.
+/// Seals or supersedes a month, as it is known now; or makes its draft, without an edition to tell of.
 #[utoipa::path(
     post, path = "/api/v1/months/{service}/{month}", request_body = NewEdition,
     params(("service" = String, Path, description = "Whose"), ("month" = String, Path, description = "`2026-04`")),
-    responses((status = 201, body = EditionMade), (status = 400, body = ErrorBody), (status = 403, body = ErrorBody),
-              (status = 404, body = ErrorBody), (status = 409, body = ErrorBody))
+    responses((status = 201, body = EditionMade), (status = 204), (status = 400, body = ErrorBody),
+              (status = 403, body = ErrorBody), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody))
 )]
 pub(super) async fn make_edition(
     State(web): State<Web>,
@@ -311,14 +315,20 @@ pub(super) async fn make_edition(
     body: Result<Json<NewEdition>, JsonRejection>,
 ) -> Result<Response, Error> {
     let who = writer(&principal)?.to_owned();
-    let wish = match sent(body)? {
-        NewEdition::Seal {} => Wish::Seal(who),
-        NewEdition::Supersede { reason, author } => Wish::Supersede(Correction { reason, author, approver: who }),
-    };
     let desk = &web.state.desk;
     let in_force = Arc::clone(&desk.in_force.borrow());
     let which = (service.as_str(), month(&text)?);
+    let wish = match sent(body)? {
+        NewEdition::Draft {} => {
+            months::draft(&desk.store, &in_force, which, web.now()).await?;
+            desk.past_changed.notify_one();
+            return Ok(StatusCode::NO_CONTENT.into_response());
+        }
+        NewEdition::Seal {} => Wish::Seal(who),
+        NewEdition::Supersede { reason, author } => Wish::Supersede(Correction { reason, author, approver: who }),
+    };
     let edition = months::fulfil(&desk.store, &in_force, desk.config.seal_day, which, wish, web.now()).await?;
+    desk.past_changed.notify_one();
     let made = EditionMade { version: edition.version, inputs: edition.inputs.to_string() };
     Ok((StatusCode::CREATED, Json(made)).into_response())
 }
