@@ -26,6 +26,7 @@ use crate::config::{Config, DEFAULT_PATH};
 use crate::evaluate::Form;
 use crate::pki::Authority;
 use crate::store::Store;
+use crate::store::access::UserRow;
 use crate::store::audit::AuditVerdict;
 use crate::store::tokens::{NewToken, TokenRow};
 use crate::{app, evaluate, manual};
@@ -201,8 +202,35 @@ enum AgentCommand {
 
 #[derive(Subcommand)]
 enum UserCommand {
-    /// Set a new random password for the admin and print it; all sessions end
-    Password(ConfigArg),
+    /// Let somebody sign in; prints a random password, once
+    Add {
+        #[command(flatten)]
+        config: ConfigArg,
+        /// Name to sign in with, and in the audit log
+        #[arg(value_parser = user_name)]
+        name: String,
+        /// viewer reads; editor changes the agreement and proposes; approver proposes and decides (exclusions, months);
+        /// admin may do everything
+        #[arg(long, default_value = "viewer", value_parser = role)]
+        role: Role,
+    },
+    /// Everybody who can sign in
+    List(ConfigArg),
+    /// Somebody can sign in no more; all sessions end
+    Remove {
+        #[command(flatten)]
+        config: ConfigArg,
+        /// Who
+        name: String,
+    },
+    /// Set a new random password and print it; all sessions end
+    Password {
+        #[command(flatten)]
+        config: ConfigArg,
+        /// Whose
+        #[arg(default_value = app::ADMIN)]
+        name: String,
+    },
 }
 
 #[derive(Subcommand)]
@@ -214,7 +242,7 @@ enum ApiTokenCommand {
         /// What it is for
         #[arg(long)]
         label: String,
-        /// viewer reads; admin may also decide (exclusions, months, agreement)
+        /// viewer, editor, approver or admin, as for `user add`
         #[arg(long, default_value = "viewer", value_parser = role)]
         role: Role,
         /// Days until it expires
@@ -294,7 +322,7 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         }
         Command::Token(command) => runtime.block_on(token(command, &clock)),
         Command::Agent(command) => runtime.block_on(agent(command, &clock)),
-        Command::User(UserCommand::Password(arg)) => runtime.block_on(new_password(&arg.config, clock)),
+        Command::User(command) => runtime.block_on(user(command, clock)),
         Command::ApiToken(ApiTokenCommand::Create { config, label, role, days }) => {
             runtime.block_on(api_token(&config.config, label, role, days, clock))
         }
@@ -353,7 +381,14 @@ fn log_to_stderr() {
 }
 
 fn role(word: &str) -> Result<Role, String> {
-    Role::from_word(word).ok_or_else(|| "it is viewer or admin".to_owned())
+    Role::from_word(word).ok_or_else(|| "it is viewer, editor, approver or admin".to_owned())
+}
+
+/// A name that reads well in a log and in a path.
+fn user_name(name: &str) -> Result<String, String> {
+    let good = |c: char| c.is_alphanumeric() || "._-@".contains(c);
+    let fits = (1..=64).contains(&name.chars().count()) && name.chars().all(good);
+    fits.then(|| name.to_owned()).ok_or_else(|| "it has 1 to 64 letters, digits, '.', '_', '-' or '@'".to_owned())
 }
 
 /// Who did it, for the audit log.
@@ -459,13 +494,44 @@ async fn agent(command: AgentCommand, clock: &WallClock) -> anyhow::Result<()> {
     }
 }
 
-async fn new_password(config: &Path, clock: WallClock) -> anyhow::Result<()> {
-    let (_, store) = open(config)?;
-    let access = Access::new(AccessStore::Store(store.clone()), clock, PasswordCost::STANDARD)?;
-    let password = first_run_password()?;
-    access.set_password(app::ADMIN, Role::Admin, &password).await?;
+async fn user(command: UserCommand, clock: WallClock) -> anyhow::Result<()> {
+    let (UserCommand::Add { config, .. }
+    | UserCommand::List(config)
+    | UserCommand::Remove { config, .. }
+    | UserCommand::Password { config, .. }) = &command;
+    let (_, store) = open(&config.config)?;
+    let access = Access::new(AccessStore::Store(store.clone()), clock.clone(), PasswordCost::STANDARD)?;
+    let said = match command {
+        UserCommand::Add { name, role, .. } => {
+            anyhow::ensure!(!access.has_user(&name).await?, "{name} can sign in already; `user password` sets another");
+            new_password(&access, &name, role).await?
+        }
+        UserCommand::List(_) => {
+            let row = |user: &UserRow| format!("{}  {}  since {}", user.name, user.role, user.changed_at);
+            store.users().await?.iter().map(row).collect::<Vec<_>>().join("\n")
+        }
+        UserCommand::Remove { name, .. } => {
+            anyhow::ensure!(
+                name != app::ADMIN,
+                "{name} is made anew at every start; `user password` locks out who had it"
+            );
+            store.remove_user(&name, clock.now(), &operator()).await?;
+            format!("{name} cannot sign in any more")
+        }
+        UserCommand::Password { name, .. } => {
+            let role = access.role_of(&name).await?;
+            let role = role.with_context(|| format!("there is no user {name:?}; `user add` makes one"))?;
+            new_password(&access, &name, role).await?
+        }
+    };
     store.close().await;
-    say(&format!("{} now signs in with  {password}", app::ADMIN))
+    say(&said)
+}
+
+async fn new_password(access: &Access, name: &str, role: Role) -> anyhow::Result<String> {
+    let password = first_run_password()?;
+    access.set_password(name, role, &password).await?;
+    Ok(format!("{name} ({}) now signs in with  {password}", role.word()))
 }
 
 async fn api_token(config: &Path, label: String, role: Role, days: i64, clock: WallClock) -> anyhow::Result<()> {

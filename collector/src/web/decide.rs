@@ -1,7 +1,7 @@
 //! `/api/v1` for what people decide: exclusions, months, and the agreement.
 //!
-//! Reading needs anybody known; writing needs the role `admin`, and every write is in the audit log under the name of
-//! whoever sent it. The rules are those of the command line, because they are the same functions ([`crate::decisions`],
+//! Reading needs anybody known; writing needs a role with the right to it, and every write is in the audit log under the
+//! name of whoever sent it. The rules are those of the command line, because they are the same functions ([`crate::decisions`],
 //! [`crate::months`], [`crate::apply`]); here they only meet JSON. Times that are sent are RFC 3339; times that are
 //! answered are ms, as everywhere in the API. A key that does not exist is refused.
 
@@ -19,7 +19,7 @@ use utoipa::ToSchema;
 
 use super::Web;
 use super::api::{Error, ErrorBody, parameters};
-use crate::access::{Principal, Role};
+use crate::access::{Principal, Right};
 use crate::agreement::{InForce, read_files};
 use crate::apply::{self, ApplyError, Missing};
 use crate::config::Config;
@@ -47,12 +47,13 @@ pub struct Desk {
     pub past_changed: Arc<Notify>,
 }
 
-/// Only these may write.
-fn writer(principal: &Principal) -> Result<&str, Error> {
-    if principal.role == Role::Admin {
+/// The name under which somebody who may do this does it.
+fn allowed(principal: &Principal, right: Right) -> Result<&str, Error> {
+    if principal.role.may(right) {
         return Ok(&principal.name);
     }
-    let message = format!("{} may read but not write; this needs the role admin.", principal.name);
+    let (name, role) = (&principal.name, principal.role.word());
+    let message = format!("{name} has the role {role} and may not {}.", right.words());
     Err(Error::new(StatusCode::FORBIDDEN, "forbidden", message))
 }
 
@@ -155,7 +156,7 @@ pub(super) async fn propose(
     Extension(principal): Extension<Principal>,
     body: Result<Json<NewExclusion>, JsonRejection>,
 ) -> Result<Response, Error> {
-    let who = writer(&principal)?;
+    let who = allowed(&principal, Right::Propose)?;
     let NewExclusion { id, service, kind, from, to, announced_at, reason } = sent(body)?;
     let known = ExclusionKind::WORDS.iter().find(|(word, _)| *word == kind).map(|(_, kind)| *kind);
     let kind = known.ok_or_else(|| Error::invalid(format!("kind is {kind:?}; see the description.")))?;
@@ -214,7 +215,7 @@ pub(super) async fn act(
     Path(id): Path<String>,
     body: Result<Json<NewAct>, JsonRejection>,
 ) -> Result<Response, Error> {
-    let who = writer(&principal)?;
+    let who = allowed(&principal, Right::Decide)?;
     let deed = match sent(body)? {
         NewAct::Approve {} => Deed::Approve,
         NewAct::Refuse { reason } => Deed::Refuse(reason),
@@ -314,11 +315,13 @@ pub(super) async fn make_edition(
     Path((service, text)): Path<(String, String)>,
     body: Result<Json<NewEdition>, JsonRejection>,
 ) -> Result<Response, Error> {
-    let who = writer(&principal)?.to_owned();
+    let wished = sent(body)?;
+    let right = if matches!(wished, NewEdition::Draft {}) { Right::Propose } else { Right::Decide };
+    let who = allowed(&principal, right)?.to_owned();
     let desk = &web.state.desk;
     let in_force = Arc::clone(&desk.in_force.borrow());
     let which = (service.as_str(), month(&text)?);
-    let wish = match sent(body)? {
+    let wish = match wished {
         NewEdition::Draft {} => {
             months::draft(&desk.store, &in_force, which, web.now()).await?;
             desk.past_changed.notify_one();
@@ -394,7 +397,7 @@ pub(super) async fn apply_files(
     uri: Uri,
     body: Result<Json<NewAgreement>, JsonRejection>,
 ) -> Result<Response, Error> {
-    let who = writer(&principal)?;
+    let who = allowed(&principal, Right::Agree)?;
     let [dry_run] = parameters(&uri, ["dry_run"])?;
     let dry_run = match dry_run.as_deref() {
         None | Some("false") => false,

@@ -131,3 +131,54 @@ async fn the_pages_tell_what_waits_what_counts_and_what_differs() {
         assert!(months.contains(part), "{part} is not in {months}");
     }
 }
+
+#[tokio::test]
+async fn each_role_may_what_it_says_and_nothing_else() {
+    let site = Site::showing(busy()).await;
+    let (approve, seal, draft) = (r#"{"deed": "approve"}"#, r#"{"wish": "seal"}"#, r#"{"wish": "draft"}"#);
+    let agreement = r#"{"files": [{"name": "a.toml", "text": "[[contract]]\nname = \"x\""}]}"#;
+    let month = "/api/v1/months/Klantportaal/2026-10";
+    for (role, may) in [
+        (Role::Viewer, [false, false, false, false, false]),
+        (Role::Editor, [true, false, true, false, true]),
+        (Role::Approver, [true, true, true, true, false]),
+        (Role::Admin, [true, true, true, true, true]),
+    ] {
+        let token = token(&site, role.word(), role).await;
+        let asked = [
+            ("/api/v1/exclusions", PROPOSAL),
+            ("/api/v1/exclusions/CHG-9", approve),
+            (month, draft),
+            (month, seal),
+            ("/api/v1/agreement?dry_run=true", agreement),
+        ];
+        for ((path, body), may) in asked.into_iter().zip(may) {
+            let answer = post(&site, &token, path, body).await;
+            assert_eq!(answer.status != StatusCode::FORBIDDEN, may, "{} {path}: {}", role.word(), answer.text);
+        }
+    }
+}
+
+#[tokio::test]
+async fn two_people_sign_in_and_the_log_names_them() {
+    let site = Site::showing(calm()).await;
+    for (name, role) in [("anna", Role::Editor), ("bert", Role::Approver)] {
+        site.access.set_password(name, role, "donkey").await.expect("set");
+    }
+    let send = async |name: &str, path: &str, body: &str| {
+        let basic = data_encoding::BASE64.encode(format!("{name}:donkey").as_bytes());
+        let request = Request::post(path)
+            .header(header::AUTHORIZATION, format!("Basic {basic}"))
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Body::from(body.to_owned()))
+            .expect("a request");
+        site.ask(request).await.status
+    };
+    let approve = r#"{"deed": "approve"}"#;
+    assert_eq!(send("anna", "/api/v1/exclusions", PROPOSAL).await, StatusCode::CREATED);
+    assert_eq!(send("anna", "/api/v1/exclusions/CHG-9", approve).await, StatusCode::FORBIDDEN);
+    assert_eq!(send("bert", "/api/v1/exclusions/CHG-9", approve).await, StatusCode::NO_CONTENT);
+    let log = site.desk.store.audit_tail(10).await.expect("read");
+    let told: Vec<_> = log.iter().map(|entry| (entry.who.as_str(), entry.what.as_str())).collect();
+    assert_eq!(told, [("bert", "exclusion.approve"), ("anna", "exclusion.propose")]);
+}
