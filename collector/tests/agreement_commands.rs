@@ -142,6 +142,13 @@ fn a_month_is_sealed_handed_out_verified_and_not_sealed_twice() {
     assert!(list.starts_with("2026-02  portal  -  not_applicable  edition 1,"), "{list}");
     let bundle = house.say(&["month", "bundle", "portal", "2026-02"]);
     assert!(bundle.starts_with("{\"bundle\":1,"), "{bundle}");
+    let other = house.path("other.json");
+    std::fs::write(&other, "{\"contract\": {\"unknown\": \"down\"}}").expect("written");
+    let compared = house.say(&["month", "what-if", "portal", "2026-02", &other]);
+    // Nobody looked in February: out of the sum as agreed, loss when no evidence counts as down.
+    assert!(compared.contains("\"verdict\":{\"base\":\"not_applicable\",\"what_if\":\"breached\"}"), "{compared}");
+    std::fs::write(&other, "{\"contract\": {\"unknwn\": \"down\"}}").expect("written");
+    assert!(house.complain(&["month", "what-if", "portal", "2026-02", &other], 2).contains("unknwn"));
     assert!(house.complain(&["month", "seal", "portl", "2026-02"], 1).contains("no service \"portl\""));
 }
 

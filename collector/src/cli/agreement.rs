@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Subcommand;
+use peil_proto::settings::read_file;
 use peil_proto::time::UtcTime;
 
 use super::{ConfigArg, open, operator, say};
@@ -19,7 +20,9 @@ use crate::contract::evaluate;
 use crate::contract::exclusion::{ExclusionKind, Refusal};
 use crate::contract::sealing::{Correction, Digest, Stage};
 use crate::contract::span::Span;
+use crate::evaluate::bundle::Bundle;
 use crate::evaluate::sealed::BlocksSeen;
+use crate::evaluate::whatif;
 use crate::job::agree::Agree;
 use crate::months::{self, MonthState, Wish};
 use crate::refold::{self, Ground, Seen};
@@ -133,6 +136,17 @@ pub(super) enum MonthCommand {
         /// Where to
         #[arg(long, value_name = "DIR", default_value = ".")]
         dir: PathBuf,
+    },
+    /// Compare a month with what it would be under other clauses, without storing anything
+    WhatIf {
+        #[command(flatten)]
+        which: MonthArg,
+        /// What changes, as for `sla evaluate --what-if`: JSON with `contract`, `exclusions` or both
+        #[arg(value_name = "OTHER")]
+        other: PathBuf,
+        /// The moment at which it was known; now without it
+        #[arg(long, value_name = "TIME", value_parser = UtcTime::parse)]
+        as_known_at: Option<UtcTime>,
     },
     /// Print the bundle of a month that need not be sealed, as it was known at a moment
     Bundle {
@@ -294,15 +308,26 @@ pub(super) async fn month_command(command: MonthCommand, now: UtcTime) -> anyhow
             }
             say("verify with: peil-collector sla verify REPORT --data DATA")
         }
+        MonthCommand::WhatIf { which, other, as_known_at } => {
+            let changes = read_file(&other)?;
+            let bundle = bundle_of(&which, as_known_at.unwrap_or(now)).await?;
+            let name = other.display().to_string();
+            say(whatif::of_bundle(&bundle, &name, &changes)?.trim_end())
+        }
         MonthCommand::Bundle { which, as_known_at } => {
-            let (_, store, in_force) = open_in_force(&which.config.config).await?;
-            let known_at = as_known_at.unwrap_or(now);
-            let made = refold::month(&store, &in_force, &which.service, which.month, known_at).await?;
-            store.close().await;
-            let (bundle, _) = made.with_context(|| format!("there is no service {:?}", which.service))?;
+            let bundle = bundle_of(&which, as_known_at.unwrap_or(now)).await?;
             say(bundle.to_text().trim_end())
         }
     }
+}
+
+/// A month from the store, as it was known then.
+async fn bundle_of(which: &MonthArg, known_at: UtcTime) -> anyhow::Result<Bundle> {
+    let (_, store, in_force) = open_in_force(&which.config.config).await?;
+    let made = refold::month(&store, &in_force, &which.service, which.month, known_at).await?;
+    store.close().await;
+    let (bundle, _) = made.with_context(|| format!("there is no service {:?}", which.service))?;
+    Ok(bundle)
 }
 
 async fn make_edition(which: MonthArg, wish: Wish, now: UtcTime) -> anyhow::Result<()> {
