@@ -14,7 +14,7 @@
 //! | [`recheck`] | live state and blocks, at night | whether both give the same figures | once a day |
 //! | [`lead`] | leases, connections | which duties are this collector's, who is connected here | every five seconds, every second |
 //! | [`verify`] | stored values, their blocks | nothing: what differs is told, and raised | once a day |
-//! | [`keep`] | agents, sessions, certificates | revocations in force, expired sessions gone | every five seconds |
+//! | [`keep`] | agents, sessions, certificates | revocations in force, expired sessions gone, clock errors | every five seconds |
 //! | [`look`] | the store as a whole | nothing; a survey for `/metrics` | every half minute |
 //!
 //! The first three run in this order in one task, because each reads what the one before wrote; delivery has

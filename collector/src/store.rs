@@ -55,6 +55,7 @@ pub mod exclusions;
 pub mod months;
 pub mod leases;
 pub mod contacts;
+pub mod clocks;
 pub mod transfer;
 pub mod place;
 pub mod health;

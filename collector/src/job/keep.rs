@@ -88,7 +88,21 @@ impl Keep {
             }
             changed
         });
-        self.store.expire_sessions(now, now.plus(Millis(-SESSION_IDLE.0))).await.map(|_| ())
+        self.store.expire_sessions(now, now.plus(Millis(-SESSION_IDLE.0))).await?;
+        self.keep_clocks().await
+    }
+
+    /// Writes down how far clocks were off when agents greeted.
+    async fn keep_clocks(&self) -> Result<(), StoreError> {
+        let seen = self.presence.take_clocks();
+        if seen.is_empty() {
+            return Ok(());
+        }
+        let kept = self.store.note_clocks(seen.clone()).await;
+        if kept.is_err() {
+            self.presence.give_back_clocks(seen);
+        }
+        kept
     }
 
     /// Puts the certificate in use that is right now; it is a new one at two thirds of the life of the last.

@@ -253,7 +253,7 @@ impl Months {
             let seen = refold::tracks(&self.store, &checks, &sight).await?;
             for service in services {
                 let Some(bundle) = ground.bundle(service, month, now, &seen) else { continue };
-                let draft = Made::of(bundle, seen.blocks).draft(now);
+                let draft = Made::of(bundle, seen.blocks, None).draft(now);
                 self.compare(service, month, editions, draft.inputs, now);
                 drafts.push(draft);
             }

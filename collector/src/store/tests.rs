@@ -15,6 +15,7 @@ mod audit;
 mod agreement;
 mod leases;
 mod losses;
+mod clocks;
 mod lost_connections;
 mod conflicts;
 mod servers;
