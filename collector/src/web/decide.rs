@@ -48,7 +48,7 @@ pub struct Desk {
 }
 
 /// The name under which somebody who may do this does it.
-fn allowed(principal: &Principal, right: Right) -> Result<&str, Error> {
+pub(super) fn allowed(principal: &Principal, right: Right) -> Result<&str, Error> {
     if principal.role.may(right) {
         return Ok(&principal.name);
     }

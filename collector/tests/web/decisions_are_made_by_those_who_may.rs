@@ -5,7 +5,7 @@ use axum::http::{Method, Request, StatusCode, header};
 use peil_collector::access::Role;
 use serde_json::{Value, json};
 
-use crate::browser::{Answer, Site};
+use crate::browser::{Answer, Site, login, with_cookie};
 use crate::specimen::{busy, calm};
 
 const PROPOSAL: &str = r#"{"id": "CHG-9", "service": "Klantportaal", "kind": "maintenance", "from": "2026-11-24T00:00:00+01:00",
@@ -181,4 +181,59 @@ async fn two_people_sign_in_and_the_log_names_them() {
     let log = site.desk.store.audit_tail(10).await.expect("read");
     let told: Vec<_> = log.iter().map(|entry| (entry.who.as_str(), entry.what.as_str())).collect();
     assert_eq!(told, [("bert", "exclusion.approve"), ("anna", "exclusion.propose")]);
+}
+
+/// A form as a browser of `name` sends it from a page of ours.
+async fn submit(site: &Site, name: &str, path: &str, form: &str) -> Answer {
+    let cookie = signed_in(site, name).await;
+    let request = Request::post(path)
+        .header("sec-fetch-site", "same-origin")
+        .header(header::COOKIE, cookie)
+        .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+    site.ask(request.body(Body::from(form.to_owned())).expect("a request")).await
+}
+
+async fn signed_in(site: &Site, name: &str) -> String {
+    let answer = site.ask(login(name, "donkey", "")).await;
+    assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.text);
+    answer.header("set-cookie").split(';').next().expect("a pair").to_owned()
+}
+
+#[tokio::test]
+async fn a_page_has_forms_only_for_whoever_may_and_they_do_what_the_api_does() {
+    let mut snapshot = busy();
+    let mut waiting = snapshot.exclusions[0].clone();
+    (waiting.id, waiting.progress, waiting.proposed_by) = ("CHG-9".into(), "proposed".into(), "anna".into());
+    snapshot.exclusions.push(waiting);
+    snapshot.months[0].stage = "draft".into();
+    (snapshot.months[0].service, snapshot.months[0].month) = ("Klantportaal".into(), "2026-10".into());
+    let site = Site::showing(snapshot).await;
+    for (name, role) in [("anna", Role::Approver), ("bert", Role::Approver), ("carl", Role::Editor)] {
+        site.access.set_password(name, role, "donkey").await.expect("set");
+    }
+    let anna = token(&site, "anna", Role::Approver).await;
+    assert_eq!(post(&site, &anna, "/api/v1/exclusions", PROPOSAL).await.status, StatusCode::CREATED);
+    for (name, approves, seals) in [("anna", false, true), ("bert", true, true), ("carl", false, false)] {
+        let cookie = signed_in(&site, name).await;
+        let exclusions = site.ask(with_cookie("/exclusions", &cookie)).await.text;
+        assert_eq!(exclusions.contains(">Approve CHG-9<"), approves, "{name}");
+        let months = site.ask(with_cookie("/months", &cookie)).await.text;
+        assert_eq!(months.contains(">Seal Klantportaal 2026-10<"), seals, "{name}");
+    }
+    let approve = "id=CHG-9&deed=approve&reason=";
+    assert_eq!(submit(&site, "carl", "/exclusions", approve).await.status, StatusCode::FORBIDDEN);
+    let own = submit(&site, "anna", "/exclusions", approve).await;
+    assert!(own.status == StatusCode::CONFLICT && own.text.contains("ask somebody else"), "{}", own.text);
+    let done = submit(&site, "bert", "/exclusions", approve).await;
+    assert_eq!((done.status, done.header("location")), (StatusCode::SEE_OTHER, "/exclusions"));
+    let seal = "service=Klantportaal&month=2026-10";
+    assert_eq!(submit(&site, "carl", "/months", seal).await.status, StatusCode::FORBIDDEN);
+    assert_eq!(submit(&site, "bert", "/months", "service=Klantportaal").await.status, StatusCode::BAD_REQUEST);
+    assert_eq!(submit(&site, "bert", "/months", seal).await.status, StatusCode::SEE_OTHER);
+    let log = site.desk.store.audit_tail(10).await.expect("read");
+    let told: Vec<_> = log.iter().map(|entry| (entry.who.as_str(), entry.what.as_str())).collect();
+    assert_eq!(told, [("bert", "month.seal"), ("bert", "exclusion.approve"), ("anna", "exclusion.propose")]);
+    let elsewhere = Request::post("/exclusions").header("sec-fetch-site", "cross-site");
+    let elsewhere = elsewhere.header(header::COOKIE, signed_in(&site, "bert").await).body(Body::from(approve));
+    assert_eq!(site.ask(elsewhere.expect("a request")).await.status, StatusCode::FORBIDDEN);
 }
