@@ -187,7 +187,7 @@ async fn send(member: &Arc<Member>, collector: &Collector, from: UtcTime, record
     // On the rhythm of the check, and so that record after record lies behind the one before.
     let tick = i64::try_from(member.acked())?;
     let since = UtcTime(from.0 - from.0.rem_euclid(INTERVAL.0) - tick * INTERVAL.0);
-    let plan = Plan { url: collector.url(), checks: vec![CheckNo(1)], since, records };
+    let plan = Plan { url: collector.url(), checks: vec![CheckNo(1)], since, records, pause_ms_max: 100 };
     member.clone().run(plan, 1, CancellationToken::new()).await?;
     let (api, agent) = (collector.api(), member.agent.to_string());
     let stored = eventually("everything is stored", async || {

@@ -21,9 +21,9 @@ use peil_proto::block;
 use peil_proto::ids::CheckNo;
 use peil_proto::time::{UtcTime, WallClock};
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
 use crate::agreement::InForce;
 use crate::config::SealDay;
@@ -31,6 +31,7 @@ use crate::contract::approval::ExclusionFile;
 use crate::contract::calendar::Month;
 use crate::contract::span::Span;
 use crate::decisions;
+use crate::job::beat::Beat;
 use crate::job::lead::Leading;
 use crate::live;
 use crate::months::{self, Made, MonthError, MonthState, Wish};
@@ -104,26 +105,12 @@ impl Months {
 
     /// Runs until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
-        let mut beat = interval(EVERY);
-        beat.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        let mut told = String::new();
+        let mut beat = Beat::every(EVERY, stop);
         let mut not_before = Instant::now();
-        loop {
-            tokio::select! {
-                _ = beat.tick() => {}
-                () = self.past_changed.notified() => {}
-                () = stop.cancelled() => return,
-            }
-            tokio::select! {
-                () = sleep_until(not_before) => {}
-                () = stop.cancelled() => return,
-            }
+        while beat.next_or(&self.past_changed).await && beat.during(sleep_until(not_before)).await.is_some() {
             let started = Instant::now();
-            let trouble = self.activate().await.err().map(|cause| crate::chain(&cause)).unwrap_or_default();
-            if !trouble.is_empty() && trouble != told {
-                warn!(cause = trouble, "months that are over stay as they were; trying again every minute");
-            }
-            told = trouble;
+            let done = self.activate().await;
+            beat.tell(done, "months that are over stay as they were; trying again every minute");
             not_before = Instant::now() + (started.elapsed() * ROUNDS_SHARE).max(ROUNDS_APART);
         }
     }
