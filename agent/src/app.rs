@@ -100,14 +100,22 @@ pub async fn run(config: Config, clock: WallClock, stop: CancellationToken) -> a
         plans,
         state_dir: state_dir.clone(),
         hostname: facts.hostname,
+        trusted: identity.trusted(),
+        renew: Arc::new(watch::channel(None).0),
         run: getrandom::u64().map_err(|error| anyhow::anyhow!("no randomness: {error}"))?,
         batch_every: config.batch_every,
         clock: clock.clone(),
         board: board.clone(),
     };
     let identity_dir = enrol::directory(state_dir);
-    let link =
-        Link { uplink: session, collector: config.collector.clone(), identity, identity_dir, clock: clock.clone() };
+    let link = Link {
+        uplink: session,
+        collector: config.collector.clone(),
+        identity,
+        identity_dir,
+        clock: clock.clone(),
+        wish_heard: None,
+    };
     let handing_over = CancellationToken::new();
     uplinks.spawn(link.run(handing_over.clone()));
 

@@ -4,6 +4,7 @@
 //! they change is in force within five seconds. Exit status: 0 done, 1 failed, 2 unusable input.
 
 mod agreement;
+mod ca;
 mod operate;
 mod rebuild;
 
@@ -16,7 +17,7 @@ use clap::{Args, Parser, Subcommand};
 use peil_proto::ids::AgentId;
 use peil_proto::settings::Refused;
 use peil_proto::time::{UtcTime, WallClock};
-use peil_proto::token::{CaFingerprint, Token};
+use peil_proto::token::Token;
 use peil_proto::units::Millis;
 use tokio_util::sync::CancellationToken;
 
@@ -24,11 +25,10 @@ use crate::access::{Access, AccessStore, PasswordCost, Role, first_run_password}
 use crate::apply::ApplyError;
 use crate::config::{Config, DEFAULT_PATH};
 use crate::evaluate::Form;
-use crate::pki::Authority;
 use crate::store::Store;
 use crate::store::audit::AuditVerdict;
 use crate::store::tokens::{NewToken, TokenRow};
-use crate::{app, evaluate, manual};
+use crate::{app, evaluate, manual, rotation};
 
 /// Judges what agents saw against the contract: availability, breaches, patches, energy, alerts, pages.
 #[derive(Parser)]
@@ -83,6 +83,9 @@ enum Command {
     /// Enrolled agents
     #[command(subcommand)]
     Agent(AgentCommand),
+    /// The authority that agents trust: show, replace, retire
+    #[command(subcommand)]
+    Ca(ca::CaCommand),
     /// People who may sign in
     #[command(subcommand)]
     User(UserCommand),
@@ -286,6 +289,7 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         }
         Command::Token(command) => runtime.block_on(token(command, &clock)),
         Command::Agent(command) => runtime.block_on(agent(command, &clock)),
+        Command::Ca(command) => runtime.block_on(ca::run(command, clock.now())),
         Command::User(UserCommand::Password(arg)) => runtime.block_on(new_password(&arg.config, clock)),
         Command::ApiToken(ApiTokenCommand::Create { config, label, role, days }) => {
             runtime.block_on(api_token(&config.config, label, role, days, clock))
@@ -370,10 +374,10 @@ async fn token(command: TokenCommand, clock: &WallClock) -> anyhow::Result<()> {
         TokenCommand::Create { config, label, group, minutes } => {
             let (config, store) = open(&config.config)?;
             let now = clock.now();
-            let authority = Authority::open_or_create(&config.data_dir.join("pki"), app::AUTHORITY, now)?;
+            let authorities = rotation::open(&store, &config.data_dir.join("pki"), now).await?;
             let mut random = [0; 20];
             getrandom::fill(&mut random).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
-            let token = Token::make(random, CaFingerprint::of(authority.certificate()));
+            let token = Token::make(random, authorities.in_force().fingerprint());
             let expires_at = now.plus(Millis(minutes * Millis::MINUTE.0));
             let new = NewToken { hash: token.secret_hash(), label, group, created_at: now, expires_at };
             store.create_token(new, &operator()).await?;

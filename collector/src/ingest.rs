@@ -16,12 +16,14 @@ use peil_proto::ids::AgentId;
 use peil_proto::time::WallClock;
 use peil_proto::wire::telemetry_server::Telemetry;
 use peil_proto::wire::{AgentMessage, CollectorMessage};
+use rustls::pki_types::CertificateDer;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::pki::Authorities;
 use crate::plans::Plans;
 use crate::presence::Presence;
 use crate::store::Store;
@@ -37,6 +39,8 @@ pub struct TelemetryService {
     pub store: Store,
     /// What agents are to run.
     pub plans: watch::Receiver<Arc<Plans>>,
+    /// Whom agents are to trust.
+    pub authorities: watch::Receiver<Arc<Authorities>>,
     /// Who is here.
     pub presence: Presence,
     /// Wall clock.
@@ -47,6 +51,14 @@ pub struct TelemetryService {
     pub sessions: TaskTracker,
     /// Ends all sessions.
     pub stop: CancellationToken,
+}
+
+/// The agent on the other side.
+pub(crate) struct Peer {
+    /// Who it is.
+    agent: AgentId,
+    /// What says so.
+    certificate: Option<CertificateDer<'static>>,
 }
 
 /// Who is on the other side; refused without a certificate of ours.
@@ -66,8 +78,9 @@ impl Telemetry for TelemetryService {
         if !admitted {
             return Err(Status::permission_denied("this agent is revoked or unknown here; enrol it again"));
         }
+        let certificate = request.extensions().get::<ConnectInfo>().and_then(|peer| peer.certificate.clone());
         let (answers, stream) = mpsc::channel(ANSWERS);
-        self.sessions.spawn(session::run(self.clone(), agent, request.into_inner(), answers));
+        self.sessions.spawn(session::run(self.clone(), Peer { agent, certificate }, request.into_inner(), answers));
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 }

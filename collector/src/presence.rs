@@ -72,6 +72,11 @@ impl Presence {
         self.lock().iter().map(|(agent, entry)| (*agent, entry.contact.clone())).collect()
     }
 
+    /// How many streams are open.
+    pub fn connected(&self) -> usize {
+        self.lock().values().filter(|entry| entry.contact.connected).count()
+    }
+
     /// Ends the stream of an agent whose certificate was revoked.
     pub fn expel(&self, agent: AgentId) {
         if let Some(entry) = self.lock().get(&agent) {

@@ -15,3 +15,4 @@ mod outage_reaches_figure_page_and_oncall;
 mod power_cut_at_random_loses_nothing_acked;
 mod silent_agent_and_overdue_patch_alert;
 mod strangers_are_refused;
+mod the_authority_is_replaced_without_a_visit;

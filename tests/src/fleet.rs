@@ -134,7 +134,7 @@ impl Member {
                     }
                     Hear::Refusal(refusal) => return Err(Ended::Lost(format!("refused: {}", refusal.reason))),
                     Hear::RetryAfter(wait) => return Err(broken(&wait.reason)),
-                    Hear::Welcome(_) | Hear::Plan(_) => {}
+                    Hear::Welcome(_) | Hear::Plan(_) | Hear::RenewIdentity(_) => {}
                 }
             }
             tokio::time::sleep(Duration::from_millis(dice.below(PAUSE_MS_MAX))).await;

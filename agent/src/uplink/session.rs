@@ -24,6 +24,7 @@ use peil_proto::convert;
 use peil_proto::ids::{Epoch, Seq};
 use peil_proto::plan::Plan;
 use peil_proto::time::{UtcTime, WallClock};
+use peil_proto::token::CaFingerprint;
 use peil_proto::units::Millis;
 use peil_proto::wire::agent_message::Kind as Say;
 use peil_proto::wire::collector_message::Kind as Hear;
@@ -105,6 +106,10 @@ pub struct Uplink {
     pub state_dir: PathBuf,
     /// For the greeting.
     pub hostname: String,
+    /// Fingerprints of the authorities this host believes now, the issuer of its certificate first.
+    pub trusted: Vec<CaFingerprint>,
+    /// Where the collector's wish for a renewal goes: the time it may take.
+    pub renew: Arc<watch::Sender<Option<Millis>>>,
     /// Tells this run of the agent from any other, also of a clone.
     pub run: u64,
     /// Patience of routine records.
@@ -159,6 +164,7 @@ pub async fn run(uplink: &Uplink, channel: Channel, stop: &CancellationToken) ->
         wall_ms: uplink.clock.now().0,
         hostname: uplink.hostname.clone(),
         run: uplink.run,
+        authorities: uplink.trusted.iter().map(|authority| authority.0.to_vec()).collect(),
     };
     let _ = say.send(AgentMessage { kind: Some(Say::Hello(hello)) }).await;
     let opened = timeout(GREETING_MAX, client.stream(ReceiverStream::new(outbox))).await;
@@ -321,6 +327,9 @@ impl Session<'_> {
             }
             Some(Hear::Plan(plan)) => self.take_plan(plan).await?,
             Some(Hear::RetryAfter(wait)) => return Err(retry_after(wait.millis, wait.reason)),
+            Some(Hear::RenewIdentity(wish)) => {
+                self.uplink.renew.send_replace(Some(Millis(wish.within_ms.into())));
+            }
             // A message this agent does not know, or about another epoch: from a newer collector.
             _ => {}
         }

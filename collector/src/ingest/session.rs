@@ -8,17 +8,21 @@ use peil_proto::convert;
 use peil_proto::ids::{AgentId, Epoch, Seq};
 use peil_proto::record::Record;
 use peil_proto::time::UtcTime;
+use peil_proto::token::CaFingerprint;
 use peil_proto::units::Millis;
 use peil_proto::wire::agent_message::Kind as Hear;
 use peil_proto::wire::collector_message::Kind as Say;
-use peil_proto::wire::{Ack, AgentMessage, Batch, CollectorMessage, Hello, Refusal, RetryAfter, Welcome};
+use peil_proto::wire::{
+    Ack, AgentMessage, Batch, CollectorMessage, Hello, Refusal, RenewIdentity, RetryAfter, Welcome,
+};
 use tokio::sync::mpsc;
 use tokio::sync::watch::Receiver;
 use tokio::time::timeout;
 use tonic::{Status, Streaming};
 use tracing::{debug, info, warn};
 
-use super::TelemetryService;
+use super::{Peer, TelemetryService};
+use crate::pki::Authorities;
 use crate::plans::Plans;
 use crate::presence::Session;
 use crate::store::StoreError;
@@ -34,13 +38,18 @@ const UNACKED_BYTES_MAX: u32 = 256 << 10;
 const RETRY_AFTER: Millis = Millis(5_000);
 /// A record dated later than this after now is a broken clock, not a measurement: refused, set aside by the agent.
 const FUTURE_MAX: Millis = Millis::DAY;
+/// Time of this collector that a renewal with its new connection may take: agents asked together spread over so much
+/// for each that is here.
+const RENEWAL_MS: u32 = 10;
+/// Authorities an agent is heard to trust; the rest of a longer list is passed over.
+const AUTHORITIES_MAX: usize = 8;
 
 type Answers = mpsc::Sender<Result<CollectorMessage, Status>>;
 
 /// Runs one stream until it ends, is replaced by a newer one, or the collector stops.
 pub(super) async fn run(
     service: TelemetryService,
-    agent: AgentId,
+    peer: Peer,
     mut messages: Streaming<AgentMessage>,
     answers: Answers,
 ) {
@@ -55,17 +64,19 @@ pub(super) async fn run(
         let _ = answers.send(Err(Status::failed_precondition(text))).await;
         return;
     }
-    let now = service.clock.now();
+    let (now, agent) = (service.clock.now(), peer.agent);
     let ahead = hello.wall_ms.saturating_sub(now.0);
     let (session, replaces) = service.presence.enter(agent, now, ahead);
     info!(%agent, host = hello.hostname, version = hello.agent_version, replaces, clock_ahead_ms = ahead, "agent connected");
-    let talk = Talk { service: &service, agent, epoch: Epoch(hello.epoch), told: Seq(hello.acked), answers, session };
+    let talk =
+        Talk { service: &service, peer, agent, epoch: Epoch(hello.epoch), told: Seq(hello.acked), answers, session };
     let ended = talk.converse(hello, &mut messages).await;
     info!(%agent, why = ended.unwrap_or_else(|why| why), "agent disconnected");
 }
 
 struct Talk<'s> {
     service: &'s TelemetryService,
+    peer: Peer,
     agent: AgentId,
     epoch: Epoch,
     /// Newest record the agent says it was told is stored.
@@ -102,7 +113,11 @@ impl Talk<'_> {
         if renew_epoch {
             return Err("a twin: it comes back under another epoch");
         }
-        let mut plans = self.service.plans.clone();
+        let (mut plans, mut authorities) = (self.service.plans.clone(), self.service.authorities.clone());
+        let trusted = self.trusted(&hello);
+        let current = Arc::clone(&authorities.borrow());
+        self.note_authority(&current, trusted.as_deref()).await;
+        self.set_right(&mut authorities, trusted.as_deref()).await?;
         let mut running = self.plan(&mut plans, &hello.hostname, hello.plan_version).await?;
         loop {
             let message = tokio::select! {
@@ -110,6 +125,13 @@ impl Talk<'_> {
                 changed = plans.changed() => match changed {
                     Ok(()) => {
                         running = self.plan(&mut plans, &hello.hostname, running).await?;
+                        continue;
+                    }
+                    Err(_) => return Ok("collector is stopping"),
+                },
+                changed = authorities.changed() => match changed {
+                    Ok(()) => {
+                        self.set_right(&mut authorities, trusted.as_deref()).await?;
                         continue;
                     }
                     Err(_) => return Ok("collector is stopping"),
@@ -144,6 +166,47 @@ impl Talk<'_> {
             self.say(Say::Plan(convert::plan_to_wire(&plan))).await?;
         }
         Ok(plan.version)
+    }
+
+    /// The authorities an agent says it trusts; `None` for one that keeps a single one and does not tell. What cannot be
+    /// a fingerprint is none of ours.
+    fn trusted(&self, hello: &Hello) -> Option<Vec<CaFingerprint>> {
+        let told = hello.authorities.iter().take(AUTHORITIES_MAX);
+        let trusted: Vec<_> =
+            told.map(|sha| CaFingerprint(<[u8; 32]>::try_from(&sha[..]).unwrap_or_default())).collect();
+        (!trusted.is_empty()).then_some(trusted)
+    }
+
+    /// While agents move to another authority: which one this one came with.
+    async fn note_authority(&self, authorities: &Authorities, trusted: Option<&[CaFingerprint]>) {
+        let Some(issuer) = trusted.and_then(<[_]>::first).filter(|_| authorities.is_rotating()) else { return };
+        if let Err(error) = self.service.store.note_authority(self.agent, *issuer).await {
+            warn!(agent = %self.agent, %error, "cannot note which authority this agent came with");
+        }
+    }
+
+    /// Asks the agent to renew when it trusts others than it should; ends the stream when its certificate is of an
+    /// authority that was retired.
+    async fn set_right(
+        &self,
+        authorities: &mut Receiver<Arc<Authorities>>,
+        trusted: Option<&[CaFingerprint]>,
+    ) -> Result<(), &'static str> {
+        let authorities = Arc::clone(&authorities.borrow_and_update());
+        let now = self.service.clock.now();
+        if self.peer.certificate.as_ref().is_some_and(|shown| !authorities.vouches_for(shown, now)) {
+            let _ = self
+                .answers
+                .send(Err(Status::permission_denied("the authority of this certificate was retired")))
+                .await;
+            return Err("the authority of its certificate was retired; it has to be enrolled again");
+        }
+        if trusted.is_none_or(|trusted| authorities.is_up_to_date(trusted)) {
+            return Ok(());
+        }
+        let agents = u32::try_from(self.service.presence.connected()).unwrap_or(u32::MAX);
+        let within_ms = agents.saturating_mul(RENEWAL_MS);
+        self.say(Say::RenewIdentity(RenewIdentity { within_ms })).await
     }
 
     async fn take(&self, batch: Batch) -> Result<(), &'static str> {

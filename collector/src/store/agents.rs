@@ -43,6 +43,8 @@ pub struct AgentRow {
     pub cert_serial: String,
     /// End of that certificate.
     pub cert_not_after: UtcTime,
+    /// Authority of the certificate it came with last, while it is being replaced; empty when that was never noted.
+    pub authority: String,
 }
 
 impl Store {
@@ -67,7 +69,8 @@ impl Store {
         self.read("list the agents", |db| {
             let mut ask = db.prepare_cached(
                 "SELECT a.agent, a.hostname, a.host_group, a.enrolled_at, a.revoked_at, a.last_contact,
-                   (SELECT MAX(s.last_at) FROM agent_stream s WHERE s.agent = a.agent), a.cert_serial, a.cert_not_after
+                   (SELECT MAX(s.last_at) FROM agent_stream s WHERE s.agent = a.agent), a.cert_serial, a.cert_not_after,
+                   a.authority
                  FROM agent a ORDER BY a.hostname, a.agent",
             )?;
             let rows = ask.query_map((), |row| {
@@ -80,6 +83,7 @@ impl Store {
                     last_contact: cells::time_or_none(row, 5)?.max(cells::time_or_none(row, 6)?),
                     cert_serial: row.get(7)?,
                     cert_not_after: cells::time(row, 8)?,
+                    authority: row.get(9)?,
                 })
             })?;
             Ok(rows.collect::<Result<_, _>>()?)
