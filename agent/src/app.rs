@@ -100,6 +100,7 @@ pub async fn run(config: Config, clock: WallClock, stop: CancellationToken) -> a
         plans,
         state_dir: state_dir.clone(),
         hostname: facts.hostname,
+        labels: config.labels.clone(),
         trusted: identity.trusted(),
         renew: Arc::new(watch::channel(None).0),
         run: getrandom::u64().map_err(|error| anyhow::anyhow!("no randomness: {error}"))?,

@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use peil_proto::labels::Labels;
 use peil_proto::plan::{CheckDef, CheckKind};
 use peil_proto::settings::{Document, Fields, Mistakes, Refused, read_file};
 use peil_proto::time::WallClock;
@@ -47,6 +48,8 @@ pub struct Config {
     pub policy: Policy,
     /// How this host probes.
     pub probing: Probing,
+    /// What this host is for: checks ask for it.
+    pub labels: Labels,
 }
 
 /// How this host probes, whatever is pushed.
@@ -196,6 +199,7 @@ impl Config {
         let mut policy = read_policy(root.table("policy"));
         policy.local.reports_dir = PathBuf::from(&state_dir).join("reports");
         let probing = read_probing(root.table("probing"));
+        let labels = root.table("labels").map(Labels::read).unwrap_or_default();
         root.finish();
         let config = Self {
             collector: collector.unwrap_or_default(),
@@ -208,6 +212,7 @@ impl Config {
             energy,
             policy,
             probing,
+            labels,
         };
         mistakes.into_result(config)
     }

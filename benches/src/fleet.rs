@@ -153,6 +153,7 @@ async fn greet(
         hostname: Shape::hostname(index),
         run: 0,
         authorities: Vec::new(),
+        labels: Vec::new(),
     };
     say.send(AgentMessage { kind: Some(Say::Hello(hello)) }).await?;
     let hear = client.stream(ReceiverStream::new(outbox)).await?.into_inner();

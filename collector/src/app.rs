@@ -44,7 +44,7 @@ use crate::job::raise::Raise;
 use crate::job::recheck::Recheck;
 use crate::job::retain::Retain;
 use crate::job::verify::{Nightly, Verify};
-use crate::plans::Plans;
+use crate::plans::{self, Plans};
 use crate::presence::Presence;
 use crate::rotation;
 use crate::snapshot::Snapshot;
@@ -104,9 +104,9 @@ pub async fn run(
     first_password(&access).await?;
 
     let (in_force, generation) = Agree::read(&store, &config).await?;
-    let groups = store.agents().await?.into_iter().map(|row| (row.agent, row.group)).collect();
-    let (plan_sender, plans) =
-        watch::channel(Arc::new(Plans::new(&in_force.agreement.checks_at(clock.now()), &in_force.numbers, groups)));
+    let hosts = plans::placed(store.agents().await?);
+    let (plan_sender, planned) =
+        watch::channel(Arc::new(Plans::new(&in_force.agreement.checks_at(clock.now()), &in_force.numbers, hosts)));
     let checks = in_force.checks_to_fold();
     let (agreed, in_force) = watch::channel(Arc::new(in_force));
     let (publish, latest) = watch::channel(Arc::new(Snapshot::default()));
@@ -211,7 +211,7 @@ pub async fn run(
     let open = Listening { agents: agents.local_addr(), web: people.local_addr() };
     let telemetry = TelemetryService {
         store: store.clone(),
-        plans,
+        plans: planned,
         authorities: trusted.clone(),
         presence,
         clock: clock.clone(),

@@ -435,7 +435,11 @@ async fn agent(command: AgentCommand, clock: &WallClock) -> anyhow::Result<()> {
             for row in store.agents().await? {
                 let contact = row.last_contact.map_or("never heard".to_owned(), |at| format!("last heard {at}"));
                 let standing = row.revoked_at.map_or(contact, |at| format!("revoked {at}"));
-                say(&format!("{}  {}  {standing}  certificate until {}", row.agent, row.hostname, row.cert_not_after))?;
+                let labels = if row.labels.is_empty() { String::new() } else { format!("  {}", row.labels) };
+                say(&format!(
+                    "{}  {}  {standing}  certificate until {}{labels}",
+                    row.agent, row.hostname, row.cert_not_after
+                ))?;
             }
             store.close().await;
             Ok(())

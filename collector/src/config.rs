@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use peil_proto::labels::Labels;
 use peil_proto::plan::CheckDef;
 use peil_proto::settings::{Document, Fields, Mistakes, Refused, read_file};
 use peil_proto::units::Millis;
@@ -136,14 +137,17 @@ pub struct Check {
     pub def: CheckDef,
     /// Hosts or groups that run it; `*` is all.
     pub agents: Vec<String>,
+    /// Of those, only hosts with all these labels.
+    pub labels: Labels,
     /// Vantages that must agree.
     pub quorum: usize,
 }
 
 impl Check {
-    /// Whether the agent on `hostname` in `group` runs this check.
-    pub fn is_for(&self, hostname: &str, group: &str) -> bool {
+    /// Whether the agent on `hostname` in `group`, a host with these `labels`, runs this check.
+    pub fn is_for(&self, hostname: &str, group: &str, labels: &Labels) -> bool {
         self.agents.iter().any(|who| who == "*" || who == hostname || (!group.is_empty() && who == group))
+            && labels.have_all(&self.labels)
     }
 }
 

@@ -149,6 +149,7 @@ mod tests {
             cert_serial: "01".to_owned(),
             cert_not_after: NOW,
             authority: authority.to_owned(),
+            labels: peil_proto::labels::Labels::default(),
         }
     }
 

@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use peil_proto::ids::AgentId;
+use peil_proto::labels::Labels;
 use peil_proto::sample::State;
 use peil_proto::time::UtcTime;
 use peil_proto::units::{Microjoules, Millis};
@@ -333,6 +334,9 @@ pub struct HostView {
     pub agent: AgentId,
     /// Name of the host.
     pub host: String,
+    /// What the host is for, as it says itself.
+    #[schema(value_type = std::collections::BTreeMap<String, String>)]
+    pub labels: Labels,
     /// Operating system in words; empty until the agent told.
     pub os: String,
     /// Version of the agent.

@@ -3,6 +3,7 @@
 //! Suggested reading order is the order below. Nothing here depends on the agent or the collector.
 
 pub mod ids;
+pub mod labels;
 pub mod units;
 pub mod time;
 pub mod sample;

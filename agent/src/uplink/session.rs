@@ -22,6 +22,7 @@ use bytes::Bytes;
 use peil_proto::block::{self, BLOCK_RECORDS_MAX, Item};
 use peil_proto::convert;
 use peil_proto::ids::{Epoch, Seq};
+use peil_proto::labels::Labels;
 use peil_proto::plan::Plan;
 use peil_proto::time::{UtcTime, WallClock};
 use peil_proto::token::CaFingerprint;
@@ -29,7 +30,7 @@ use peil_proto::units::Millis;
 use peil_proto::wire::agent_message::Kind as Say;
 use peil_proto::wire::collector_message::Kind as Hear;
 use peil_proto::wire::telemetry_client::TelemetryClient;
-use peil_proto::wire::{AgentMessage, Batch, CollectorMessage, Hello, PlanResult};
+use peil_proto::wire::{AgentMessage, Batch, CollectorMessage, Hello, Label, PlanResult};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
 use tokio_stream::wrappers::ReceiverStream;
@@ -106,6 +107,8 @@ pub struct Uplink {
     pub state_dir: PathBuf,
     /// For the greeting.
     pub hostname: String,
+    /// What this host is for.
+    pub labels: Labels,
     /// Fingerprints of the authorities this host believes now, the issuer of its certificate first.
     pub trusted: Vec<CaFingerprint>,
     /// Where the collector's wish for a renewal goes: the time it may take.
@@ -164,6 +167,7 @@ pub async fn run(uplink: &Uplink, channel: Channel, stop: &CancellationToken) ->
         wall_ms: uplink.clock.now().0,
         hostname: uplink.hostname.clone(),
         run: uplink.run,
+        labels: uplink.labels.iter().map(|(name, value)| Label { name: name.into(), value: value.into() }).collect(),
         authorities: uplink.trusted.iter().map(|authority| authority.0.to_vec()).collect(),
     };
     let _ = say.send(AgentMessage { kind: Some(Say::Hello(hello)) }).await;

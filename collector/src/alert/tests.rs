@@ -39,6 +39,7 @@ fn host(connected: bool, last_contact: Option<UtcTime>) -> HostView {
     HostView {
         agent: AgentId([1; 16]),
         host: "db1".into(),
+        labels: peil_proto::labels::Labels::default(),
         os: String::new(),
         agent_version: String::new(),
         connected,

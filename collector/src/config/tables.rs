@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use peil_proto::ids::CheckNo;
+use peil_proto::labels::Labels;
 use peil_proto::plan::{CHECKS_MAX, CheckDef, CheckKind};
 use peil_proto::settings::{Fields, Mistakes, Node, Value};
 
@@ -124,12 +125,13 @@ pub(crate) fn read_check(fields: &mut Fields<'_>) -> Option<Check> {
         Some(_) => fields.strings("agents"),
         None => vec!["*".to_owned()],
     };
+    let labels = fields.table("labels").map(Labels::read).unwrap_or_default();
     let kind = CheckKind::read(fields);
     let def = CheckDef { no: CheckNo(0), name: name?, interval_ms, timeout_ms, kind: kind? };
     for problem in def.problems() {
         fields.refuse(format_args!("is not a check: {problem}"));
     }
-    Some(Check { def, agents, quorum })
+    Some(Check { def, agents, labels, quorum })
 }
 
 /// Ten seconds; half the interval where that would not fit, so that a short rhythm needs no second key.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use peil_proto::block::{self, Block, Item};
 use peil_proto::convert;
 use peil_proto::ids::{AgentId, Epoch, Seq};
+use peil_proto::labels::Labels;
 use peil_proto::record::Record;
 use peil_proto::time::UtcTime;
 use peil_proto::token::CaFingerprint;
@@ -85,6 +86,14 @@ struct Talk<'s> {
     session: Session,
 }
 
+/// What a greeting told about the host.
+struct Host {
+    name: String,
+    labels: Labels,
+    /// Version of the plan it runs.
+    running: u64,
+}
+
 impl Talk<'_> {
     /// `Err` carries why the conversation ended early; both are told in one log line.
     async fn converse(
@@ -118,13 +127,14 @@ impl Talk<'_> {
         let current = Arc::clone(&authorities.borrow());
         self.note_authority(&current, trusted.as_deref()).await;
         self.set_right(&mut authorities, trusted.as_deref()).await?;
-        let mut running = self.plan(&mut plans, &hello.hostname, hello.plan_version).await?;
+        let host = self.host(hello, &plans).await;
+        let mut running = self.plan(&mut plans, &host, host.running).await?;
         loop {
             let message = tokio::select! {
                 message = messages.message() => message.map_err(|_| "connection lost")?,
                 changed = plans.changed() => match changed {
                     Ok(()) => {
-                        running = self.plan(&mut plans, &hello.hostname, running).await?;
+                        running = self.plan(&mut plans, &host, running).await?;
                         continue;
                     }
                     Err(_) => return Ok("collector is stopping"),
@@ -158,10 +168,24 @@ impl Talk<'_> {
         }
     }
 
+    /// Takes up what the host told about itself; labels the store does not have yet are noted there.
+    async fn host(&self, hello: Hello, plans: &Receiver<Arc<Plans>>) -> Host {
+        let told = hello.labels.into_iter().map(|label| (label.name, label.value));
+        let labels = Labels::from_pairs(told).unwrap_or_else(|problem| {
+            warn!(agent = %self.agent, host = hello.hostname, problem, "this host counts as one without labels");
+            Labels::default()
+        });
+        let is_news = plans.borrow().labels_of(self.agent).is_none_or(|known| *known != labels);
+        if is_news && let Err(error) = self.service.store.note_labels(self.agent, &labels).await {
+            warn!(agent = %self.agent, %error, "the labels of this host are not noted");
+        }
+        Host { name: hello.hostname, labels, running: hello.plan_version }
+    }
+
     /// Sends the agent its plan when it is not the `running` one; returns the version that then runs. Cutting a
     /// plan costs more than taking a batch, so this is for the greeting and for changes, never for each message.
-    async fn plan(&self, plans: &mut Receiver<Arc<Plans>>, host: &str, running: u64) -> Result<u64, &'static str> {
-        let plan = plans.borrow_and_update().for_agent(self.agent, host);
+    async fn plan(&self, plans: &mut Receiver<Arc<Plans>>, host: &Host, running: u64) -> Result<u64, &'static str> {
+        let plan = plans.borrow_and_update().for_agent(self.agent, &host.name, &host.labels);
         if plan.version != running {
             self.say(Say::Plan(convert::plan_to_wire(&plan))).await?;
         }

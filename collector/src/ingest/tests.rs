@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use peil_proto::block;
 use peil_proto::convert;
 use peil_proto::ids::{Epoch, Seq};
+use peil_proto::labels::Labels;
 use peil_proto::record::{Record, Vitals};
 use peil_proto::time::UtcTime;
 use peil_proto::token::CaFingerprint;
@@ -237,7 +238,7 @@ async fn what_can_never_be_stored_is_refused_by_number_and_the_stream_goes_on() 
 #[tokio::test]
 async fn a_plan_travels_when_it_differs_and_only_then() {
     let stage = Stage::new().await;
-    let running = plans(&["web"]).for_agent(AGENT, "host").version;
+    let running = plans(&["web"]).for_agent(AGENT, "host", &Labels::default()).version;
     let mut agent = stage.call().await.expect("a stream");
     agent.greet(running).await;
     agent.send(EPOCH, 1, 1, NOW).await;
@@ -341,7 +342,7 @@ async fn f33_an_old_agent_is_welcomed_gets_its_plan_and_its_batch_is_acked() {
 
 /// An agent that trusts these, the issuer of its certificate first, and runs its plan.
 async fn trusting(stage: &Stage, trusted: &[CaFingerprint]) -> Agent {
-    let running = plans(&["web"]).for_agent(AGENT, "host").version;
+    let running = plans(&["web"]).for_agent(AGENT, "host", &Labels::default()).version;
     let mut agent = stage.call().await.expect("a stream");
     let authorities = trusted.iter().map(|authority| authority.0.to_vec()).collect();
     let hello = Hello { protocol: 1, epoch: EPOCH, plan_version: running, authorities, ..Hello::default() };
@@ -390,4 +391,23 @@ async fn while_the_authority_is_replaced_agents_are_asked_to_renew_and_those_tha
     drop(moved);
     let mut done = trusting(&stage, &[next]).await;
     assert!(!is_asked(&mut done, 5).await);
+}
+
+#[tokio::test]
+async fn what_a_host_says_it_is_for_chooses_its_checks_at_once_and_is_kept() {
+    let stage = Stage::new().await;
+    let text = "[[check]]\nname='shop'\nkind='tcp'\naddress='h:1'\nlabels={role='web'}\n";
+    let checks = Config::parse("c", text).expect("valid").checks;
+    let numbers = BTreeMap::from([("shop".to_owned(), peil_proto::ids::CheckNo(1))]);
+    stage.plans.send_replace(Arc::new(Plans::new(&checks, &numbers, BTreeMap::new())));
+    for (role, expected) in [("web", 1), ("db", 0)] {
+        let mut agent = stage.call().await.expect("a stream");
+        let labels = vec![peil_proto::wire::Label { name: "role".into(), value: role.into() }];
+        agent.say(Say::Hello(Hello { protocol: 1, epoch: EPOCH, labels, ..Hello::default() })).await;
+        assert!(matches!(agent.hear().await, Hear::Welcome(_)));
+        let Hear::Plan(plan) = agent.hear().await else { panic!("a plan was due") };
+        assert_eq!(plan.checks.len(), expected, "{role}");
+        let kept = stage.service.store.agents().await.expect("read")[0].labels.to_string();
+        assert_eq!(kept, format!("role={role}"));
+    }
 }

@@ -17,7 +17,7 @@ use tracing::{info, warn};
 use crate::access::SESSION_IDLE;
 use crate::agreement::InForce;
 use crate::pki::Authorities;
-use crate::plans::Plans;
+use crate::plans::{Plans, placed};
 use crate::presence::Presence;
 use crate::store::{Store, StoreError};
 use crate::tls::{Admission, LiveCertificate};
@@ -43,7 +43,7 @@ pub struct Keep {
     pub certificate: LiveCertificate,
     /// Names in it.
     pub names: Vec<String>,
-    /// Told when an agent with a group enrols.
+    /// Told when an agent with a group enrols, and when a host has other labels.
     pub plans: Arc<watch::Sender<Arc<Plans>>>,
     /// What was agreed: the checks agents run.
     pub in_force: watch::Receiver<Arc<InForce>>,
@@ -86,9 +86,8 @@ impl Keep {
             self.admission.revoke(agent);
             self.presence.expel(agent);
         }
-        let groups = agents.into_iter().map(|row| (row.agent, row.group)).collect();
         let in_force = Arc::clone(&self.in_force.borrow());
-        let plans = Plans::new(&in_force.agreement.checks_at(now), &in_force.numbers, groups);
+        let plans = Plans::new(&in_force.agreement.checks_at(now), &in_force.numbers, placed(agents));
         self.plans.send_if_modified(|current| {
             let changed = **current != plans;
             if changed {

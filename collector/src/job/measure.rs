@@ -114,7 +114,9 @@ impl Scene<'_> {
 
     /// Whether this agent is to look at the check no longer: it was revoked, or the check is for others now.
     fn is_retired(&self, agent: AgentId, check: &Check) -> bool {
-        self.agents.get(&agent).is_none_or(|row| row.revoked_at.is_some() || !check.is_for(&row.hostname, &row.group))
+        self.agents
+            .get(&agent)
+            .is_none_or(|row| row.revoked_at.is_some() || !check.is_for(&row.hostname, &row.group, &row.labels))
     }
 
     /// Everything known about `month` of one service, in chapters.
@@ -244,6 +246,7 @@ impl Measure {
         HostView {
             agent: row.agent,
             host: row.hostname.clone(),
+            labels: row.labels.clone(),
             os: facts.os,
             agent_version: facts.agent_version,
             connected: contact.connected,

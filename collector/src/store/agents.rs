@@ -5,6 +5,7 @@
 //! stream, so that storing a block touches one row and not two) and [`Store::touch_contact`].
 
 use peil_proto::ids::AgentId;
+use peil_proto::labels::Labels;
 use peil_proto::time::UtcTime;
 
 use super::db::{self, Connection, Engine, OptionalExtension};
@@ -45,6 +46,8 @@ pub struct AgentRow {
     pub cert_not_after: UtcTime,
     /// Authority of the certificate it came with last, while it is being replaced; empty when that was never noted.
     pub authority: String,
+    /// What its host is for, as it said last.
+    pub labels: Labels,
 }
 
 impl Store {
@@ -70,7 +73,7 @@ impl Store {
             let mut ask = db.prepare_cached(
                 "SELECT a.agent, a.hostname, a.host_group, a.enrolled_at, a.revoked_at, a.last_contact,
                    (SELECT MAX(s.last_at) FROM agent_stream s WHERE s.agent = a.agent), a.cert_serial, a.cert_not_after,
-                   a.authority
+                   a.authority, a.labels
                  FROM agent a ORDER BY a.hostname, a.agent",
             )?;
             let rows = ask.query_map((), |row| {
@@ -84,6 +87,8 @@ impl Store {
                     cert_serial: row.get(7)?,
                     cert_not_after: cells::time(row, 8)?,
                     authority: row.get(9)?,
+                    // Written by this program; whoever changed it gets a host without labels, not a collector that stands still.
+                    labels: serde_json::from_str(&row.get::<String>(10)?).unwrap_or_default(),
                 })
             })?;
             Ok(rows.collect::<Result<_, _>>()?)
@@ -143,6 +148,19 @@ impl Store {
             let mut renew =
                 db.prepare_cached("UPDATE agent SET cert_serial = ?2, cert_not_after = ?3 WHERE agent = ?1")?;
             renew.execute((agent.0, &serial, not_after.0))?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Notes what the host of an agent is for.
+    ///
+    /// # Errors
+    /// As every write.
+    pub async fn note_labels(&self, agent: AgentId, labels: &Labels) -> Result<(), StoreError> {
+        let labels = serde_json::to_string(labels).map_err(|_| StoreError::Damaged { what: "labels" })?;
+        self.write("note the labels of a host", move |db| {
+            db.execute("UPDATE agent SET labels = ?2 WHERE agent = ?1", (agent.0, &labels))?;
             Ok(())
         })
         .await

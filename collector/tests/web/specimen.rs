@@ -5,6 +5,7 @@ use peil_collector::snapshot::{
     LossView, MonthView, OutageView, PatchState, PatchView, ServiceView, Snapshot, TimesView, VantageView,
 };
 use peil_proto::ids::AgentId;
+use peil_proto::labels::Labels;
 use peil_proto::sample::State;
 use peil_proto::time::UtcTime;
 use peil_proto::units::{Microjoules, Millis};
@@ -216,6 +217,7 @@ fn check(name: &str, target: &str, states: [State; 2]) -> CheckView {
 /// A host that is connected, patched and measured.
 pub(crate) fn host(n: u8, name: &str) -> HostView {
     HostView {
+        labels: Labels::default(),
         agent: agent(n),
         host: name.to_owned(),
         os: "Debian GNU/Linux 13 (trixie)".to_owned(),

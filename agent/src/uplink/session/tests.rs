@@ -107,6 +107,7 @@ impl Play {
             plans: Arc::new(watch::channel(Arc::new(Plan::default())).0),
             state_dir: dir.path().to_owned(),
             hostname: "host".into(),
+            labels: Labels::default(),
             trusted: vec![CaFingerprint([7; 32])],
             renew: Arc::new(watch::channel(None).0),
             run: 42,
