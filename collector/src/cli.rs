@@ -187,6 +187,13 @@ enum TokenCommand {
 enum AgentCommand {
     /// All agents with their last contact
     List(ConfigArg),
+    /// End the alert about an agent that runs from a copy of its state, once that was seen to
+    Accept {
+        #[command(flatten)]
+        config: ConfigArg,
+        /// Its 32 hex digits, from `agent list`
+        agent: String,
+    },
     /// Refuse an agent from now on
     Revoke {
         #[command(flatten)]
@@ -444,19 +451,27 @@ async fn agent(command: AgentCommand, clock: &WallClock) -> anyhow::Result<()> {
             store.close().await;
             Ok(())
         }
+        AgentCommand::Accept { config, agent } => {
+            let (id, store) = the_agent(&config, &agent).await?;
+            store.accept_copied(id, clock.now(), &operator()).await?;
+            store.close().await;
+            say(&format!("{id} is as it should be; the alert ends within seconds, and comes back if it shows again"))
+        }
         AgentCommand::Revoke { config, agent } => {
-            let id = AgentId::parse(&agent)
-                .with_context(|| format!("{agent:?} is not an agent id; `agent list` shows them"))?;
-            let (_, store) = open(&config.config)?;
-            anyhow::ensure!(
-                store.agents().await?.iter().any(|row| row.agent == id),
-                "no agent {id}; `agent list` shows them"
-            );
+            let (id, store) = the_agent(&config, &agent).await?;
             store.revoke(id, clock.now(), &operator()).await?;
             store.close().await;
             say(&format!("{id} is revoked; a running collector ends its stream within five seconds"))
         }
     }
+}
+
+/// The agent with this id, which must be known, and the store it is known to.
+async fn the_agent(config: &ConfigArg, agent: &str) -> anyhow::Result<(AgentId, Store)> {
+    let id = AgentId::parse(agent).with_context(|| format!("{agent:?} is not an agent id; `agent list` shows them"))?;
+    let (_, store) = open(&config.config)?;
+    anyhow::ensure!(store.agents().await?.iter().any(|row| row.agent == id), "no agent {id}; `agent list` shows them");
+    Ok((id, store))
 }
 
 async fn new_password(config: &Path, clock: WallClock) -> anyhow::Result<()> {

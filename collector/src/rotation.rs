@@ -150,6 +150,7 @@ mod tests {
             cert_not_after: NOW,
             authority: authority.to_owned(),
             labels: peil_proto::labels::Labels::default(),
+            copied: None,
         }
     }
 

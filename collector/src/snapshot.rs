@@ -358,6 +358,8 @@ pub struct HostView {
     pub losses: Vec<LossView>,
     /// Records waiting in its spool when it last told.
     pub backlog: u64,
+    /// It was seen to run from a copy of its state within the last day, and nobody has seen to it.
+    pub copied: Option<CopiedView>,
     /// Why it refused the last plan; empty when it runs it.
     pub plan_refused: Vec<String>,
     /// Resident memory of the agent, bytes.
@@ -366,6 +368,18 @@ pub struct HostView {
     pub patch: PatchView,
     /// Energy.
     pub energy: EnergyView,
+}
+
+/// An agent that runs from a copy of its state directory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct CopiedView {
+    /// When it was last seen.
+    #[schema(value_type = i64)]
+    pub at: UtcTime,
+    /// `twin` or `rewound`.
+    pub how: String,
+    /// What that is, in a sentence.
+    pub explanation: String,
 }
 
 /// Records of a host that are missing.

@@ -27,6 +27,7 @@ use crate::pki::Authorities;
 use crate::plans::Plans;
 use crate::presence::Session;
 use crate::store::StoreError;
+use crate::store::agents::Copied;
 use crate::store::blocks::{Appended, NewBlock};
 
 /// Time an agent has to greet.
@@ -111,11 +112,20 @@ impl Talk<'_> {
                 "this agent was acked more than the database holds: it was restored from an older copy, or records were refused; the agent sends again what it still has"
             );
         }
-        let wall_ms = self.service.clock.now().0;
+        let now = self.service.clock.now();
+        let wall_ms = now.0;
         let renew_epoch = self.session.is_twin(hello.run);
         if renew_epoch {
             // Which of the two is the copy cannot be told from here; under an epoch each, neither loses a record.
             warn!(agent = %self.agent, host = hello.hostname, "two hosts use the identity of this agent at once (a clone?): enrol one of them again with `peil-agent enroll --again`");
+        }
+        // What it has, and what it says it was told, is less than what came from it.
+        let rewound = acked > self.told.max(Seq(hello.last));
+        let copied = if renew_epoch { Some(Copied::Twin) } else { rewound.then_some(Copied::Rewound) };
+        if let Some(how) = copied
+            && let Err(error) = self.service.store.note_copied(self.agent, how, now).await
+        {
+            warn!(agent = %self.agent, %error, "it is not noted that this agent runs from a copy");
         }
         let unacked_bytes_max = UNACKED_BYTES_MAX;
         self.say(Say::Welcome(Welcome { acked: acked.0, wall_ms, unacked_bytes_max, renew_epoch })).await?;

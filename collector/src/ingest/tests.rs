@@ -22,7 +22,7 @@ use tonic::Code;
 
 use super::*;
 use crate::config::Config;
-use crate::store::agents::NewAgent;
+use crate::store::agents::{Copied, NewAgent};
 
 const AGENT: AgentId = AgentId([1; 16]);
 const NOW: UtcTime = UtcTime(1_776_247_200_000);
@@ -391,6 +391,31 @@ async fn while_the_authority_is_replaced_agents_are_asked_to_renew_and_those_tha
     drop(moved);
     let mut done = trusting(&stage, &[next]).await;
     assert!(!is_asked(&mut done, 5).await);
+}
+
+#[tokio::test]
+async fn f29_a_twin_and_an_agent_that_forgot_what_it_sent_are_noted_until_somebody_has_seen_to_it() {
+    let stage = Stage::new().await;
+    let store = &stage.service.store;
+    let noted = async || store.agents().await.expect("read")[0].copied;
+    let greet = async |run, last| {
+        let mut agent = stage.call().await.expect("a stream");
+        agent.say(Say::Hello(Hello { protocol: 1, epoch: EPOCH, run, last, ..Hello::default() })).await;
+        assert!(matches!(agent.hear().await, Hear::Welcome(_)));
+        agent
+    };
+    let mut agent = greet(1, 0).await;
+    assert!(matches!(agent.hear().await, Hear::Plan(_)));
+    agent.send(EPOCH, 1, 3, NOW).await;
+    assert_eq!(agent.ack().await, 3);
+    drop(greet(1, 3).await);
+    assert_eq!(noted().await, None, "a lost connection is no copy");
+    drop(greet(2, 2).await);
+    assert_eq!(noted().await, Some((NOW, Copied::Rewound)));
+    store.accept_copied(AGENT, NOW, "test").await.expect("accepted");
+    assert_eq!(noted().await, None);
+    drop(greet(1, 3).await);
+    assert_eq!(noted().await, Some((NOW, Copied::Twin)));
 }
 
 #[tokio::test]

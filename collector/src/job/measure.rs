@@ -34,10 +34,11 @@ use crate::job::progress::Progress;
 use crate::live::{Host, Live, Vantage};
 use crate::presence::{Contact, Presence};
 use crate::snapshot::{
-    BurnTierView, CheckView, EnergyHourView, EnergyView, ExclusionView, FindingView, ForecastView, HostView, LossView,
-    Notice, OutageView, PatchState, PatchView, ServiceView, Snapshot, TimesView, VantageView, VerifiedView,
+    BurnTierView, CheckView, CopiedView, EnergyHourView, EnergyView, ExclusionView, FindingView, ForecastView,
+    HostView, LossView, Notice, OutageView, PatchState, PatchView, ServiceView, Snapshot, TimesView, VantageView,
+    VerifiedView,
 };
-use crate::store::agents::AgentRow;
+use crate::store::agents::{AgentRow, Copied};
 use crate::store::blocks::StreamTotals;
 use crate::store::blocks::lost::LostRange;
 use crate::store::{Store, StoreError};
@@ -257,12 +258,27 @@ impl Measure {
             records_lost: totals.lost,
             losses: Vec::new(),
             backlog: vitals.spool_records,
+            copied: copied_view(row, now),
             plan_refused: contact.plan_refused,
             rss_bytes: vitals.rss_bytes,
             patch: patch_view(host, self.patch, now),
             energy: energy_view(host, now),
         }
     }
+}
+
+/// A copy is told for so long after it was seen last; two hosts with one identity show again with every connection.
+const COPIED_SHOWN: Millis = Millis::DAY;
+
+fn copied_view(row: &AgentRow, now: UtcTime) -> Option<CopiedView> {
+    let (at, how) = row.copied.filter(|(at, _)| now.since(*at) <= COPIED_SHOWN)?;
+    let explanation = match how {
+        Copied::Twin => "two hosts use its identity at once: one was cloned from the other",
+        Copied::Rewound => {
+            "it came back without knowing what it had sent: its state directory was put back from an older copy, or it is a clone"
+        }
+    };
+    Some(CopiedView { at, how: how.word().to_owned(), explanation: explanation.to_owned() })
 }
 
 /// Services in order, and what becomes of each exclusion.

@@ -30,6 +30,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     Migration { number: 9, name: "transfer", sql: include_str!("migrations/009_transfer.sql") },
     Migration { number: 10, name: "authorities", sql: include_str!("migrations/010_authorities.sql") },
     Migration { number: 11, name: "labels", sql: include_str!("migrations/011_labels.sql") },
+    Migration { number: 12, name: "copies", sql: include_str!("migrations/012_copies.sql") },
 ];
 
 /// Collectors that start together on a server meet here; one of them migrates, the others find it done.

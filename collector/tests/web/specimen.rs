@@ -218,6 +218,7 @@ fn check(name: &str, target: &str, states: [State; 2]) -> CheckView {
 pub(crate) fn host(n: u8, name: &str) -> HostView {
     HostView {
         labels: Labels::default(),
+        copied: None,
         agent: agent(n),
         host: name.to_owned(),
         os: "Debian GNU/Linux 13 (trixie)".to_owned(),

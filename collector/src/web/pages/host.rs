@@ -22,6 +22,7 @@ struct Now<'a> {
     alerts: Vec<AlertCard<'a>>,
     memory: Option<String>,
     losses: Vec<Loss>,
+    copied: Option<(TimeTag, String)>,
 }
 
 /// Records that are missing, and when.
@@ -59,6 +60,7 @@ pub(super) fn page(host: &HostView, snapshot: &Snapshot, now: UtcTime) -> Result
         row: HostRow { host, now },
         alerts: about.map(|alert| AlertCard::new(alert, snapshot, now)).collect(),
         memory: (host.rss_bytes > 0).then(|| mebibytes(host.rss_bytes)),
+        copied: host.copied.as_ref().map(|seen| (Zone::UTC.time(seen.at), sentence(&seen.explanation))),
         losses: host.losses.iter().take(LOSSES_SHOWN).map(Loss::of).collect(),
     };
     let patch = Patch {
@@ -88,6 +90,12 @@ pub(super) fn page(host: &HostView, snapshot: &Snapshot, now: UtcTime) -> Result
             Section::new("energy", "Energy", &energy)?,
         ],
     })
+}
+
+/// With a capital and a full stop.
+fn sentence(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map(|first| format!("{}{}.", first.to_uppercase(), chars.as_str())).unwrap_or_default()
 }
 
 impl Loss {
