@@ -17,3 +17,5 @@ pub mod settings;
 pub mod token;
 pub mod tls;
 pub mod keyfile;
+#[cfg(feature = "manual")]
+pub mod manual;

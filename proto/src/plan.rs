@@ -34,6 +34,7 @@ mod pressure;
 mod process;
 mod redis;
 mod tcp;
+mod threshold;
 mod tls;
 mod udp;
 mod unit;
