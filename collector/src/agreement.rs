@@ -50,6 +50,12 @@ impl InForce {
     pub fn checks_to_fold(&self) -> BTreeMap<CheckNo, CheckDef> {
         self.agreement.checks_to_fold(&self.numbers)
     }
+
+    /// How long a sample of each of them holds.
+    pub fn holds(&self) -> BTreeMap<CheckNo, Millis> {
+        let held = |check: CheckDef| hold(Millis(check.interval_ms.into()), Millis(check.timeout_ms.into()));
+        self.checks_to_fold().into_iter().map(|(no, check)| (no, held(check))).collect()
+    }
 }
 
 /// A service through time.

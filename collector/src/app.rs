@@ -21,10 +21,9 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::access::{Access, AccessStore, PasswordCost, Role, first_run_password};
+use crate::agreement::InForce;
 use crate::alert::Sender;
-use crate::config::{Compaction, Config};
-use crate::contract;
-use crate::derive::Holds;
+use crate::config::Config;
 use crate::identity::Identity;
 use crate::ingest::TelemetryService;
 use crate::ingest::enrolment::EnrolmentService;
@@ -116,10 +115,6 @@ pub async fn run(
 
     let (lead, leading) =
         Lead::start(store.clone(), identity.holder.clone(), identity.row(clock.now()), presence.clone()).await?;
-    let holds = checks
-        .iter()
-        .map(|(no, check)| (*no, contract::hold(Millis(check.interval_ms.into()), Millis(check.timeout_ms.into()))))
-        .collect();
     let progress = Arc::new(watch::Sender::new(Progress::default()));
     let judge = Judge::start(store.clone(), clock.clone(), checks, config.patch.term, leading.clone()).await?;
     let (tell_months, months_differing) = watch::channel(Arc::default());
@@ -152,7 +147,7 @@ pub async fn run(
         committed: committed.clone(),
         raised: raised.clone(),
     };
-    let (derive, compact, retain, nightly) = day_jobs(&config, &store, &clock, &leading, holds, &progress);
+    let (derive, compact, retain, nightly) = day_jobs(&config, &store, &clock, &leading, &in_force, &progress);
     let deliver = Deliver {
         store: store.clone(),
         senders: senders(&config)?,
@@ -192,9 +187,7 @@ pub async fn run(
     jobs.spawn(lead.run(ending.clone()));
     jobs.spawn(look.run(ending.clone()));
     jobs.spawn(derive.run(ending.clone()));
-    if config.compaction == Compaction::WhenOver {
-        jobs.spawn(compact.run(ending.clone()));
-    }
+    jobs.spawn(compact.run(ending.clone()));
     jobs.spawn(retain.run(ending.clone()));
     jobs.spawn(nightly.run(ending.clone()));
     // A store that cannot be judged now is told by the pages and by `/readyz`; nobody is helped by closed ports.
@@ -250,7 +243,7 @@ fn day_jobs(
     store: &Store,
     clock: &WallClock,
     leading: &Leading,
-    holds: Holds,
+    in_force: &watch::Receiver<Arc<InForce>>,
     progress: &Tell,
 ) -> (Derive, Compact, Retain, Nightly) {
     let (store, clock, leading, progress) =
@@ -260,13 +253,13 @@ fn day_jobs(
         store: store(),
         clock: clock(),
         leading: leading(),
-        holds: holds.clone(),
+        in_force: in_force.clone(),
         daily_kept: ages.get(&Kind::Daily).copied().unwrap_or(Millis(i64::MAX)),
         progress: progress(),
         step_blocks: STEP_BLOCKS,
         stuck: BTreeSet::new(),
     };
-    let verify = Verify { store: store(), holds, kept: ages.clone() };
+    let verify = Verify { store: store(), in_force: in_force.clone(), kept: ages.clone() };
     (
         Derive { store: store(), clock: clock(), leading: leading(), progress: progress() },
         compact,

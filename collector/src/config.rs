@@ -49,24 +49,12 @@ pub struct Config {
     pub seal_day: Option<SealDay>,
     /// How long each kind of data is kept.
     pub retention: BTreeMap<Kind, Millis>,
-    /// Whether blocks of days that are over become day blocks.
-    pub compaction: Compaction,
     /// Services in order of name.
     pub services: BTreeMap<String, Service>,
     /// Checks in order of name.
     pub checks: BTreeMap<String, Check>,
     /// Whom to tell.
     pub channels: Vec<Channel>,
-}
-
-/// What becomes of the blocks of days that are over.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Compaction {
-    /// They stay as they came: what months are sealed on is proved from those.
-    #[default]
-    Never,
-    /// They become day blocks.
-    WhenOver,
 }
 
 /// Addresses and names.
@@ -204,7 +192,7 @@ impl Config {
         let agents = read_agents(root.table("agents"));
         let patch = read_patch(root.table("patch"));
         let seal_day = root.table("months").and_then(read_months);
-        let (retention, compaction) = read_retention(root.table("retention"));
+        let retention = read_retention(root.table("retention"));
         let checks = tables::read_checks(root.tables("check"));
         let contracts = tables::read_contracts(root.tables("contract"));
         let services = tables::read_services(root.tables("service"), &contracts, &checks);
@@ -217,7 +205,6 @@ impl Config {
             agents,
             patch,
             retention,
-            compaction,
             seal_day,
             contracts,
             services,
@@ -312,8 +299,7 @@ fn read_patch(fields: Option<Fields<'_>>) -> PatchPolicy {
 }
 
 /// Raw data and days reach back two whole months at least: figures of this month and the last are made from them.
-fn read_retention(fields: Option<Fields<'_>>) -> (BTreeMap<Kind, Millis>, Compaction) {
-    let mut compaction = Compaction::default();
+fn read_retention(fields: Option<Fields<'_>>) -> BTreeMap<Kind, Millis> {
     let mut days =
         BTreeMap::from([(Kind::Raw, 400), (Kind::Hourly, 100), (Kind::Daily, 1_900), (Kind::Evidence, 1_900)]);
     if let Some(mut fields) = fields {
@@ -321,10 +307,7 @@ fn read_retention(fields: Option<Fields<'_>>) -> (BTreeMap<Kind, Millis>, Compac
         days.insert(Kind::Hourly, fields.int_or("hourly_days", 40..=36_500, 100));
         days.insert(Kind::Daily, fields.int_or("daily_days", 70..=36_500, 1_900));
         days.insert(Kind::Evidence, fields.int_or("evidence_days", 70..=36_500, 1_900));
-        if fields.bool_or("compact", false) {
-            compaction = Compaction::WhenOver;
-        }
         fields.finish();
     }
-    (days.into_iter().map(|(kind, days)| (kind, Millis(days * Millis::DAY.0))).collect(), compaction)
+    days.into_iter().map(|(kind, days)| (kind, Millis(days * Millis::DAY.0))).collect()
 }

@@ -221,10 +221,18 @@ impl Came {
     }
 
     /// Its records, without those that an earlier block holds.
-    fn items(&self) -> Result<Vec<Item>, BlockError> {
+    ///
+    /// # Errors
+    /// [`BlockError`].
+    pub fn items(&self) -> Result<Vec<Item>, BlockError> {
         let mut items = block::decode(&self.bytes)?.items;
         items.drain(..self.skipped().min(items.len()));
         Ok(items)
+    }
+
+    /// The number of the record at this place of [`Self::items`].
+    fn seq(&self, at: usize) -> Seq {
+        Seq(self.first.0.saturating_add(u64::from(self.skip)).saturating_add(at as u64))
     }
 
     fn skipped(&self) -> usize {
@@ -248,7 +256,7 @@ fn results_in_ledger(ledger: &Ledger) -> Vec<Sample> {
 
 /// The result of every tick that a record tells. Kinds of a newer agent say nothing to us; malformed ones never passed
 /// ingest.
-fn results_in(item: &Item) -> Vec<Sample> {
+pub fn results_in(item: &Item) -> Vec<Sample> {
     match (sample_in(item), item) {
         (Some(sample), _) => vec![sample],
         (None, Item::Other(bytes)) => summary_in(bytes).map(|summary| ticks(&summary)).unwrap_or_default(),

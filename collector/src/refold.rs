@@ -7,20 +7,20 @@
 //! - samples due from the first instant of the month before until a day after its end ([`evidence_of`]). Later ones
 //!   change nothing about it, and an outage that began before is known as far as it was still seen.
 //! - blocks that had arrived at `known_at`, and of those what the collector had judged. Days that were compacted no
-//!   longer say when their records arrived: all of them count as known. What was sealed before is kept with its data.
+//!   longer say when their records arrived: each counts as known from when it was due. What was sealed before is kept
+//!   with its data, so nobody needs the blocks to make it again.
 //! - a vantage that is revoked or does not run the check any more is retired, as in the live figure.
 //!
 //! Limits: one track per (check, vantage) in memory, and the samples of those with late ones.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 
-use peil_proto::block::day::DayBlock;
-use peil_proto::block::{self, Item};
+use peil_proto::block::day::{DayBlock, Ledger};
 use peil_proto::ids::{AgentId, CheckNo};
-use peil_proto::sample::State;
-use peil_proto::time::UtcTime;
+use peil_proto::sample::{Sample, State};
+use peil_proto::time::{UtcDay, UtcTime};
 use peil_proto::units::Millis;
-use ring::digest::{Context, SHA256};
 
 use crate::agreement::InForce;
 use crate::contract::approval::ExclusionFile;
@@ -30,11 +30,14 @@ use crate::contract::hold;
 use crate::contract::sealing::Digest;
 use crate::contract::span::Span;
 use crate::contract::track::{Pushed, Track};
+use crate::derive::compact::{days_in, enter};
+use crate::derive::{results_in, results_of};
 use crate::evaluate::bundle::Bundle;
 use crate::evaluate::sealed::BlocksSeen;
 use crate::job::history::{self, Whole};
 use crate::store::agents::AgentRow;
-use crate::store::blocks::{BlockLimit, Through};
+use crate::store::blocks::{BlockLimit, StoredBlock, Through};
+use crate::store::days::DayRow;
 use crate::store::{Store, StoreError};
 
 /// Samples this long after the end of a month can still confirm what began in it.
@@ -56,7 +59,7 @@ pub struct Sight {
 pub struct Seen {
     /// By check and agent.
     pub tracks: BTreeMap<(CheckNo, AgentId), Track>,
-    /// The blocks with something about these checks.
+    /// The blocks of the agents with a track.
     pub blocks: BlocksSeen,
 }
 
@@ -82,30 +85,22 @@ pub async fn tracks(store: &Store, checks: &BTreeMap<CheckNo, Millis>, sight: &S
 async fn read_tracks(store: &Store, checks: &BTreeMap<CheckNo, Millis>, sight: &Sight) -> Result<Seen, StoreError> {
     let mut tracks: BTreeMap<(CheckNo, AgentId), Track> = BTreeMap::new();
     let mut late: BTreeSet<(CheckNo, AgentId)> = BTreeSet::new();
-    let (mut sum, mut count) = (Context::new(&SHA256), 0);
-    each_block(store, sight, |agent, bytes, samples| {
-        let mut spoke = false;
-        for (check, at, state) in samples {
+    let mut entered: BTreeMap<AgentId, Ledger> = BTreeMap::new();
+    each_block(store, checks, sight, |agent, told| {
+        entered.entry(agent).or_default().absorb(told.entry);
+        for (check, at, state) in told.results {
             let Some(hold) = checks.get(&check) else { continue };
-            spoke = true;
             let key = (check, agent);
-            if bytes.is_none() {
-                sum.update(&at.0.to_be_bytes());
-            }
             if tracks.entry(key).or_insert_with(|| Track::new(*hold)).push(at, state) == Pushed::Late {
                 late.insert(key);
             }
-        }
-        if spoke {
-            count += 1;
-            sum.update(bytes.unwrap_or_default());
         }
     })
     .await?;
     if !late.is_empty() {
         let mut samples: BTreeMap<(CheckNo, AgentId), Vec<(UtcTime, State)>> = BTreeMap::new();
-        each_block(store, sight, |agent, _, seen| {
-            for (check, at, state) in seen.filter(|(check, _, _)| late.contains(&(*check, agent))) {
+        each_block(store, checks, sight, |agent, told| {
+            for (check, at, state) in told.results.into_iter().filter(|(check, _, _)| late.contains(&(*check, agent))) {
                 samples.entry((check, agent)).or_default().push((at, state));
             }
         })
@@ -115,49 +110,71 @@ async fn read_tracks(store: &Store, checks: &BTreeMap<CheckNo, Millis>, sight: &
             tracks.insert(key, Track::of_samples(hold, &samples));
         }
     }
-    let mut digest = [0; 32];
-    digest.copy_from_slice(sum.finish().as_ref());
-    Ok(Seen { tracks, blocks: BlocksSeen { count, digest: Digest(digest) } })
+    let witnesses: BTreeSet<AgentId> = tracks.keys().map(|(_, agent)| *agent).collect();
+    let mut all = Ledger::default();
+    entered.into_iter().filter(|(agent, _)| witnesses.contains(agent)).for_each(|(_, entry)| all.absorb(entry));
+    Ok(Seen { tracks, blocks: BlocksSeen { count: all.blocks, digest: Digest(all.digest) } })
 }
 
-/// Every compacted day and every block in sight with its samples that are evidence; a block with its bytes.
+/// What a block, as it came or compacted, tells about the evidence.
+struct Told {
+    /// Its entries in the ledgers of the days of the evidence, as one. Of a compacted day the ledger itself.
+    entry: Ledger,
+    /// What is evidence.
+    results: Vec<(CheckNo, UtcTime, State)>,
+}
+
+/// Every compacted day and every block in sight that tells about the evidence.
 async fn each_block(
     store: &Store,
+    checks: &BTreeMap<CheckNo, Millis>,
     sight: &Sight,
-    mut visit: impl FnMut(AgentId, Option<&[u8]>, &mut dyn Iterator<Item = (CheckNo, UtcTime, State)>),
+    mut visit: impl FnMut(AgentId, Told),
 ) -> Result<(), StoreError> {
     let Sight { evidence, known_at, through } = sight;
-    history::each_day(store, evidence.from.day(), |agent, day| {
-        if let DayBlock::Check(day) = day {
-            let samples = day.samples.iter().map(|s| (s.check, s.scheduled_at, s.outcome.state()));
-            visit(agent, None, &mut samples.filter(|(_, at, _)| evidence.from <= *at && *at < evidence.to));
-        }
+    let is_evidence = |at: UtcTime| evidence.from <= at && at < evidence.to;
+    let days = evidence.from.day()..=evidence.to.plus(Millis(-1)).day();
+    let wanted = |row: &DayRow| days.contains(&row.day) && row.check.is_none_or(|check| checks.contains_key(&check));
+    history::each_day_of(store, evidence.from.day(), wanted, |agent, day| {
+        let results = results_of(&day).iter().map(result).collect::<Vec<_>>();
+        let entry = match day {
+            DayBlock::Check(_) => Ledger::default(),
+            DayBlock::Rest(ledger) => Ledger { others: BTreeMap::new(), ..ledger },
+        };
+        let known = |(_, at, _): &(CheckNo, UtcTime, State)| is_evidence(*at) && at <= known_at;
+        visit(agent, Told { entry, results: results.into_iter().filter(known).collect() });
     })
     .await?;
     let mut at = Through::default();
     while !at.covers_all(through) {
-        let page = store.blocks_reaching(evidence.from, at.clone(), BlockLimit::default()).await?;
+        let page = store.blocks_reaching(evidence.from.day().start(), at.clone(), BlockLimit::default()).await?;
         if page.is_empty() {
             return Ok(());
         }
-        for stored in &page {
+        for stored in page {
             at.pass(stored.id);
-        }
-        for stored in page.iter().filter(|block| through.covers(block.id) && block.received_at <= *known_at) {
-            if stored.from >= evidence.to {
+            if !through.covers(stored.id) || stored.received_at > *known_at || !days_touch(&stored, &days) {
                 continue;
             }
-            let Ok(decoded) = block::decode(&stored.bytes) else { continue };
-            let skip = usize::try_from(stored.skip).unwrap_or(usize::MAX);
-            let samples = decoded.items.iter().skip(skip).filter_map(|item| match item {
-                Item::Sample(sample) => Some((sample.check, sample.scheduled_at, sample.outcome.state())),
-                Item::Other(_) => None,
-            });
-            let mut due = samples.filter(|(_, at, _)| evidence.from <= *at && *at < evidence.to);
-            visit(stored.agent, Some(&stored.bytes), &mut due);
+            let (agent, block) = (stored.agent, history::came(stored));
+            let Ok(items) = block.items() else { continue };
+            let mut entry = Ledger::default();
+            for (_, records) in days_in(&items, block.received_at).iter().filter(|(day, _)| days.contains(day)) {
+                enter(&mut entry, &block, items.len(), *records);
+            }
+            let results = items.iter().flat_map(results_in).map(|sample| result(&sample));
+            visit(agent, Told { entry, results: results.filter(|(_, at, _)| is_evidence(*at)).collect() });
         }
     }
     Ok(())
+}
+
+fn days_touch(block: &StoredBlock, days: &RangeInclusive<UtcDay>) -> bool {
+    block.from.day() <= *days.end() && block.to.day() >= *days.start()
+}
+
+fn result(sample: &Sample) -> (CheckNo, UtcTime, State) {
+    (sample.check, sample.scheduled_at, sample.outcome.state())
 }
 
 /// Everything a month is made of besides blocks.

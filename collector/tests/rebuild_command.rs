@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::{Command, Output};
+use std::sync::Arc;
 
+use peil_collector::agreement::{Agreement, InForce};
+use peil_collector::config::Config;
 use peil_collector::job::compact::{Compact, STEP_BLOCKS};
 use peil_collector::job::derive::Derive;
 use peil_collector::job::judge::Judge;
@@ -17,11 +20,13 @@ use peil_collector::store::latency::DerivedDays;
 use peil_collector::store::leases::{CollectorRow, Holder};
 use peil_proto::block::{self, Item};
 use peil_proto::ids::{AgentId, CheckNo, Epoch, Seq};
-use peil_proto::plan::{CheckDef, CheckKind, Tcp};
 use peil_proto::sample::{Outcome, Phases, Sample};
 use peil_proto::time::{UtcTime, WallClock};
 use peil_proto::units::{Micros, Millis};
+use tokio::sync::watch;
 
+/// The one check, as its settings stand in a file.
+const CHECK: &str = "[[check]]\nname = \"web\"\nkind = \"tcp\"\naddress = \"h:1\"\n";
 const AGENT: AgentId = AgentId([5; 16]);
 /// 2026-04-15T00:00:00Z
 const DAY: UtcTime = UtcTime(1_776_211_200_000);
@@ -71,9 +76,10 @@ async fn compact(store: &Store, no: CheckNo) {
     let me =
         CollectorRow { id: "test".into(), name: String::new(), version: String::new(), started_at: DAY, seen_at: DAY };
     let (_lead, leading) = Lead::start(store.clone(), holder, me, Presence::default()).await.expect("leads");
-    let kind = CheckKind::Tcp(Tcp { address: "h:1".into(), ..Tcp::default() });
-    let def = CheckDef { no, name: "web".into(), interval_ms: 60_000, timeout_ms: 10_000, kind };
-    let checks = BTreeMap::from([(no, def)]);
+    let config = Config::parse("c", CHECK).expect("valid");
+    let agreement = Agreement::new(&config, &[]).expect("makes sense");
+    let in_force = InForce { agreement, numbers: BTreeMap::from([("web".to_owned(), no)]) };
+    let checks = in_force.checks_to_fold();
     Judge::start(store.clone(), clock.clone(), checks, Millis::DAY, leading.clone()).await.expect("judges");
     let (store, progress) = (store.clone(), Tell::default());
     let derive =
@@ -83,7 +89,7 @@ async fn compact(store: &Store, no: CheckNo) {
         store,
         clock,
         leading,
-        holds: BTreeMap::from([(no, Millis(130_000))]),
+        in_force: watch::channel(Arc::new(in_force)).1,
         daily_kept: Millis(3_650 * Millis::DAY.0),
         progress,
         step_blocks: STEP_BLOCKS,
@@ -98,10 +104,8 @@ async fn a_stored_value_that_differs_is_told_and_mended() {
     let data = dir.path().join("data");
     let config = dir.path().join("collector.toml");
     // Kept for as long as can be said, because this day lies further back every day.
-    let settings = format!(
-        "data_dir = {data:?}\n[retention]\nraw_days = 36500\nhourly_days = 36500\ndaily_days = 36500\n\
-         [[check]]\nname = \"web\"\nkind = \"tcp\"\naddress = \"h:1\"\n"
-    );
+    let settings =
+        format!("data_dir = {data:?}\n[retention]\nraw_days = 36500\nhourly_days = 36500\ndaily_days = 36500\n{CHECK}");
     std::fs::write(&config, settings).expect("written");
     let store = Store::open(&data).expect("opens");
     a_compacted_day(&store).await;

@@ -5,19 +5,17 @@
 //!
 //! `PEIL_SEED` repeats a run; `PEIL_LONG` makes it a hundred rounds with 200 agents.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use peil_collector::store::{Place, Store};
-use peil_proto::block;
-use peil_proto::ids::CheckNo;
-use peil_proto::time::{UtcTime, WallClock};
+use peil_proto::ids::{AgentId, CheckNo};
 use peil_proto::units::Millis;
 use peil_test_postgres::{Care, Server};
 use peil_tests::dice::Dice;
 use peil_tests::fleet::{self, INTERVAL, Member, Plan};
+use peil_tests::kept::Kept;
 use peil_tests::peace::{self, CHECKS};
 use peil_tests::{Balancer, Collector, eventually};
 use tokio::task::JoinSet;
@@ -99,8 +97,7 @@ async fn many_collectors_lose_nothing_whoever_is_killed() -> anyhow::Result<()> 
     let tokens = (0..size.agents).map(|_| collectors[0].token()).collect::<anyhow::Result<_>>()?;
     let members = fleet::enrol(&balancer.url(), tokens, dir.path()).await?;
     let ticks = i64::try_from(size.records / CHECKS)?;
-    let since = WallClock::System.now().plus(Millis(-INTERVAL.0 * (ticks + 6)));
-    let since = UtcTime(since.0 - since.0.rem_euclid(INTERVAL.0));
+    let since = peace::since(ticks);
     let checks = (1..=u32::try_from(CHECKS)?).map(CheckNo).collect();
     let plan = Plan { url: balancer.url(), checks, since, records: size.records };
 
@@ -125,7 +122,7 @@ async fn many_collectors_lose_nothing_whoever_is_killed() -> anyhow::Result<()> 
     for collector in &mut collectors {
         collector.stop().await?;
     }
-    every_record_is_there_once(&pair.primary, &members, size.records)?;
+    every_record_is_there_once(&pair.primary, &members, &plan)?;
 
     let at = since.plus(Millis(INTERVAL.0 * (ticks + 3)));
     let url = pair.url();
@@ -204,27 +201,34 @@ async fn settled(collector: &Collector, records: u64) -> anyhow::Result<()> {
     .await
 }
 
-/// Reads the blocks as they lie, with psql, and holds every number of every agent against what must be there.
-fn every_record_is_there_once(server: &Server, members: &[Arc<Member>], records: u64) -> anyhow::Result<()> {
-    let ask = "SELECT encode(agent, 'hex'), first_seq, skip, encode(bytes, 'hex') FROM block ORDER BY lane, no";
-    let mut last: BTreeMap<String, u64> = BTreeMap::new();
-    for row in server.sql("peil", ask).lines() {
+/// Reads blocks and days as they lie, with psql, and holds every record of every agent against what was sent.
+fn every_record_is_there_once(server: &Server, members: &[Arc<Member>], plan: &Plan) -> anyhow::Result<()> {
+    let mut kept = Kept::default();
+    for row in
+        server.sql("peil", "SELECT encode(agent, 'hex'), first_seq, skip, encode(bytes, 'hex') FROM block").lines()
+    {
         let cells: Vec<&str> = row.split('|').collect();
         let [agent, first, skip, bytes] = cells.as_slice() else { anyhow::bail!("a row of {} cells", cells.len()) };
-        let bytes: Vec<u8> = (0..bytes.len() / 2)
-            .map(|at| u8::from_str_radix(&bytes[2 * at..2 * at + 2], 16))
-            .collect::<Result<_, _>>()?;
-        let decoded = block::decode(&bytes)?;
-        ensure!(decoded.first.0 == first.parse::<u64>()?, "a block under another number");
-        let seen = last.entry((*agent).to_owned()).or_default();
-        let begins = decoded.first.0 + skip.parse::<u64>()?;
-        ensure!(begins == *seen + 1, "agent {agent}: record {begins} follows {seen}");
-        *seen = decoded.first.0 + decoded.items.len() as u64 - 1;
+        kept.block(agent_of(agent)?, first.parse()?, skip.parse()?, &bytes_of(bytes)?)?;
     }
-    ensure!(last.len() == members.len(), "blocks of {} agents", last.len());
-    ensure!(last.values().all(|seen| *seen == records), "not every agent's last record is there: {last:?}");
+    for row in server.sql("peil", "SELECT encode(agent, 'hex'), encode(bytes, 'hex') FROM day_block").lines() {
+        let (agent, bytes) = row.split_once('|').context("a row of one cell")?;
+        kept.day(agent_of(agent)?, &bytes_of(bytes)?)?;
+    }
+    eprintln!("[test] {} days of agents were compacted", kept.days);
+    let records = plan.records;
+    members.iter().try_for_each(|member| kept.check(plan, (member.index, member.agent), records))?;
     let marks = server.sql("peil", "SELECT COUNT(*), SUM(acked), SUM(records), SUM(lost) FROM agent_stream");
     let all = members.len() as u64 * records;
     ensure!(marks == format!("{}|{all}|{all}|0", members.len()), "the marks say {marks}");
     Ok(())
+}
+
+fn bytes_of(hex: &str) -> anyhow::Result<Vec<u8>> {
+    let bytes = (0..hex.len() / 2).map(|at| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16));
+    bytes.collect::<Result<_, _>>().context("no hex digits")
+}
+
+fn agent_of(hex: &str) -> anyhow::Result<AgentId> {
+    AgentId::parse(hex).with_context(|| format!("{hex:?} is no agent"))
 }

@@ -16,10 +16,10 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use peil_collector::store::Store;
 use peil_proto::ids::CheckNo;
-use peil_proto::time::{UtcTime, WallClock};
 use peil_proto::units::Millis;
 use peil_tests::dice::Dice;
 use peil_tests::fleet::{self, INTERVAL, Member, Plan};
+use peil_tests::kept::Kept;
 use peil_tests::peace::{self, CHECKS};
 use peil_tests::powercut::{Fate, PowerCut, Sync};
 use peil_tests::{Collector, eventually, records};
@@ -53,8 +53,7 @@ impl Trial {
         let power = PowerCut::prepare(&collector.data(), sync)?;
         collector.set_environment(power.environment());
         let ticks = i64::try_from(records / CHECKS)?;
-        let since = WallClock::System.now().plus(Millis(-INTERVAL.0 * (ticks + 6)));
-        let since = UtcTime(since.0 - since.0.rem_euclid(INTERVAL.0));
+        let since = peace::since(ticks);
         let checks = (1..=u32::try_from(CHECKS)?).map(CheckNo).collect();
         let plan = Plan { url: collector.url(), checks, since, records };
         Ok(Self { collector, power, members, plan, ticks, dir })
@@ -88,14 +87,14 @@ impl Trial {
         }
         let database = copy.path().join("peil.db");
         sound(&database)?;
-        let streams = records::streams(&database)?;
+        let (marks, kept) = (records::marks(&database)?, Kept::in_file(&database)?);
         for member in &self.members {
             let told = member.acked();
-            let stream = streams.iter().find(|stream| stream.agent == member.agent);
-            let there = stream.map_or(0, |stream| stream.acked);
+            let there = marks.get(&member.agent).copied().unwrap_or(0);
             ensure!(there >= told, "agent {} was acked {told}, after the cut {there} are there", member.index);
+            kept.check(&self.plan, (member.index, member.agent), there)?;
         }
-        streams.iter().try_for_each(|stream| stream.check(0))
+        Ok(())
     }
 }
 

@@ -195,6 +195,15 @@ impl Plan {
         Sample { check: no, scheduled_at, delay: Millis(0), outcome, phases }
     }
 
+    /// The number of a sample; `None` for one that no record is.
+    pub fn seq_of(&self, sample: &Sample) -> Option<u64> {
+        let check = self.checks.iter().position(|check| *check == sample.check)?;
+        let Millis(since) = sample.scheduled_at.since(self.since);
+        let tick = u64::try_from(since).ok()?;
+        let whole = tick.is_multiple_of(INTERVAL.0.cast_unsigned());
+        whole.then(|| tick / INTERVAL.0.cast_unsigned() * self.checks.len() as u64 + check as u64 + 1)
+    }
+
     /// Records `first` to `last` of agent `index`, as a block.
     pub fn block(&self, index: u64, first: u64, last: u64) -> Vec<u8> {
         let items: Vec<Item> = (first..=last).map(|seq| Item::Sample(self.sample(index, seq))).collect();

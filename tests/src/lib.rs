@@ -26,6 +26,7 @@ mod alertmanager;
 mod fake_host;
 mod balancer;
 pub mod fleet;
+pub mod kept;
 pub mod peace;
 pub mod powercut;
 pub mod records;

@@ -20,10 +20,11 @@ use peil_collector::store::agents::NewAgent;
 use peil_collector::store::blocks::NewBlock;
 use peil_collector::store::leases::{CollectorRow, Holder};
 use peil_proto::ids::{Epoch, Seq};
-use peil_proto::time::{UtcTime, WallClock};
+use peil_proto::time::{UtcDay, UtcTime, WallClock};
+use peil_proto::units::Millis;
 use tokio::sync::watch;
 
-use crate::fleet::{EPOCH, Member, Plan};
+use crate::fleet::{EPOCH, INTERVAL, Member, Plan};
 
 /// Checks that every member of such a fleet runs.
 pub const CHECKS: u64 = 4;
@@ -41,6 +42,13 @@ pub fn settings() -> String {
     }
     text.push_str("[[service]]\nname = \"all\"\ncontract = \"any\"\nexpression = { any = [\"c0\", \"c1\", \"c2\"] }\n");
     text
+}
+
+/// When records of so many ticks begin: half of them lie on either side of the midnight before last, so that days are
+/// compacted while others of them still come.
+pub fn since(ticks: i64) -> UtcTime {
+    let midnight = UtcDay(WallClock::System.now().day().0 - 1).start();
+    midnight.plus(Millis(-INTERVAL.0 * (ticks / 2)))
 }
 
 /// A file that one program fed with the same records, in order.

@@ -39,6 +39,24 @@ pub fn open(database: &Path) -> anyhow::Result<Connection> {
     db.with_context(|| format!("cannot open {}", database.display()))
 }
 
+/// The newest acked record of each agent, of the one epoch it has, counted as stored without a loss.
+///
+/// # Errors
+/// When a row cannot be read, or says something else.
+pub fn marks(database: &Path) -> anyhow::Result<BTreeMap<AgentId, u64>> {
+    let db = open(database)?;
+    let mut ask = db.prepare("SELECT agent, acked, records, lost FROM agent_stream")?;
+    let mut rows = ask.query([])?;
+    let mut marks = BTreeMap::new();
+    while let Some(row) = rows.next()? {
+        let (agent, acked) = (AgentId(row.get(0)?), row.get::<_, i64>(1)?);
+        let counted: (i64, i64) = (row.get(2)?, row.get(3)?);
+        ensure!(counted == (acked, 0), "{agent}: the mark {acked} counts {counted:?}");
+        ensure!(marks.insert(agent, acked.cast_unsigned()).is_none(), "{agent} has two epochs");
+    }
+    Ok(marks)
+}
+
 /// Reads every stream.
 ///
 /// # Errors

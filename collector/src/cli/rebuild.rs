@@ -4,15 +4,16 @@
 //! only tells, and ends with status 1 when anything differs.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use peil_proto::ids::AgentId;
 use peil_proto::time::{UtcDay, UtcTime};
-use peil_proto::units::Millis;
+use tokio::sync::watch;
 
 use super::say;
 use crate::config::Config;
-use crate::contract;
 use crate::derive::Difference;
+use crate::job::agree::Agree;
 use crate::job::verify::{Verify, every_day};
 use crate::store::Store;
 
@@ -27,13 +28,9 @@ struct Account {
 
 /// Compares every compacted day and month; with `write` overwrites what differs.
 pub(super) async fn rebuild(config: &Config, store: Store, now: UtcTime, write: bool) -> anyhow::Result<()> {
-    let numbers = store.assign_checks(config.checks.keys().cloned().collect()).await?;
-    let hold = |(name, no)| {
-        let def = &config.checks.get(name)?.def;
-        Some((no, contract::hold(Millis(def.interval_ms.into()), Millis(def.timeout_ms.into()))))
-    };
-    let holds = numbers.iter().map(|(name, no)| (name, *no)).filter_map(hold).collect();
-    let verify = Verify { store: store.clone(), holds, kept: config.retention.clone() };
+    let (in_force, _) = Agree::read(&store, config).await?;
+    let in_force = watch::channel(Arc::new(in_force)).1;
+    let verify = Verify { store: store.clone(), in_force, kept: config.retention.clone() };
     let mut account = Account::default();
     // The newest day of each month stands for it.
     let mut months: BTreeMap<(AgentId, UtcDay), UtcDay> = BTreeMap::new();

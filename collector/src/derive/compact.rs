@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use peil_proto::block::Item;
 use peil_proto::block::day::{CheckDay, DayBlock, DayError, Ledger, Span};
 use peil_proto::convert;
-use peil_proto::ids::{AgentId, CheckNo, Seq};
+use peil_proto::ids::{AgentId, CheckNo};
 use peil_proto::record::Record;
 use peil_proto::sample::Sample;
 use peil_proto::time::{UtcDay, UtcTime};
@@ -66,27 +66,21 @@ impl Compaction {
     /// # Errors
     /// [`Unreadable`], with nothing taken in: such a block stays as it is.
     pub fn take(&mut self, block: &Came) -> Result<(), Unreadable> {
-        let mut days: BTreeMap<UtcDay, u64> = BTreeMap::new();
         let items = block.items()?;
-        let seq = |at: usize| Seq(block.first.0.saturating_add(u64::from(block.skip)).saturating_add(at as u64));
-        let last = seq(items.len().saturating_sub(1));
+        let (days, count) = (days_in(&items, block.received_at), items.len());
         for (at, item) in items.into_iter().enumerate() {
             for day in days_of(&item, block.received_at) {
-                *days.entry(day).or_default() += 1;
                 match (sample_in(&item), &item) {
                     (Some(sample), _) => self.samples.entry((day, sample.check)).or_default().push(sample),
                     (None, Item::Other(bytes)) => {
-                        self.ledger(day).others.insert((block.epoch, seq(at)), bytes.clone());
+                        self.ledger(day).others.insert((block.epoch, block.seq(at)), bytes.clone());
                     }
                     (None, Item::Sample(_)) => {}
                 }
             }
         }
-        let span = Span { place: block.place, first: seq(0), last };
         for (day, records) in days {
-            let ledger = self.ledger(day);
-            ledger.enter(block.epoch, span, block.skip, &block.bytes);
-            ledger.records = ledger.records.saturating_add(records);
+            enter(self.ledger(day), block, count, records);
         }
         Ok(())
     }
@@ -137,6 +131,20 @@ impl Compaction {
     fn ledger(&mut self, day: UtcDay) -> &mut Ledger {
         self.ledgers.entry(day).or_insert_with(|| Ledger::new(day))
     }
+}
+
+/// The days that records are about, and how many are about each.
+pub fn days_in(items: &[Item], received_at: UtcTime) -> BTreeMap<UtcDay, u64> {
+    let mut days: BTreeMap<UtcDay, u64> = BTreeMap::new();
+    items.iter().flat_map(|item| days_of(item, received_at)).for_each(|day| *days.entry(day).or_default() += 1);
+    days
+}
+
+/// Enters a block of `items` records of its own, of which `records` are about the day of the ledger.
+pub fn enter(ledger: &mut Ledger, block: &Came, items: usize, records: u64) {
+    let span = Span { place: block.place, first: block.seq(0), last: block.seq(items.saturating_sub(1)) };
+    ledger.enter(block.epoch, span, block.skip, &block.bytes);
+    ledger.records = ledger.records.saturating_add(records);
 }
 
 /// The days a record is about: one, but for a summary across midnight.

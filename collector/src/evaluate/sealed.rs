@@ -4,7 +4,7 @@
 //! {"report": 1, "service": "portal", "month": "2026-04", "version": 2, "sealed_at": "…", "sealed_by": "bert",
 //!  "approved": true, "correction": {"supersedes": 1, "reason": "…", "author": "anna", "approver": "bert"},
 //!  "delta": {"down_ms": 900000, …}, "known_at": "…", "timezone": "…", "figure": { … }, "quality": { … },
-//!  "inputs": {"agreement": "…", "evidence": "…", "exclusions": "…", "tzdata": "2026f"}, "blocks": {"count": 7, "sha256": "…"}}
+//!  "inputs": {"agreement": "…", "evidence": "…", "exclusions": "…", "tzdata": "2026f"}, "blocks": {"count": 7, "sha256_sum": "…"}}
 //! ```
 //!
 //! It is written once, as canonical JSON; the SHA-256 of that text goes into the audit log. `sealed_by` is null
@@ -27,12 +27,14 @@ use crate::contract::{self};
 /// Number of the form.
 const FORM: i64 = 1;
 
-/// The blocks the evidence came out of. Told, not compared: blocks are compacted, evidence stays.
+/// The blocks the evidence came out of: all blocks of its agents, once for each UTC day that touches the evidence and
+/// that they speak about. Count and digest are those of the ledgers of these days (`peil_proto::block::day`), so they stay
+/// the same when blocks are compacted; what comes late is another block and changes them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BlocksSeen {
     /// How many.
     pub count: u64,
-    /// SHA-256 over their bytes, in order of storing.
+    /// The sum, modulo 2^256, of a SHA-256 for each.
     pub digest: Digest,
 }
 
@@ -94,7 +96,7 @@ pub fn document(
         "figure": findings.figure,
         "quality": findings.quality,
         "inputs": findings.inputs.to_value(),
-        "blocks": blocks.map(|seen| json!({"count": seen.count, "sha256": seen.digest.to_string()})),
+        "blocks": blocks.map(|seen| json!({"count": seen.count, "sha256_sum": seen.digest.to_string()})),
     });
     canonical(&value)
 }

@@ -16,12 +16,14 @@
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use peil_proto::block::day::DayError;
 use peil_proto::ids::{AgentId, CheckNo};
 use peil_proto::time::{UtcDay, WallClock};
 use peil_proto::units::Millis;
+use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -30,6 +32,7 @@ use super::derive::rows;
 use super::history;
 use super::lead::Leading;
 use super::progress::Tell;
+use crate::agreement::InForce;
 use crate::derive::compact::{Compaction, Subject};
 use crate::derive::period::Period;
 use crate::derive::{Came, Fold, Holds};
@@ -56,7 +59,7 @@ pub struct Compact {
     /// What may be written.
     pub leading: Leading,
     /// How long a sample of each check holds.
-    pub holds: Holds,
+    pub in_force: watch::Receiver<Arc<InForce>>,
     /// Times of days from before this are not kept, so months they lie in stay as they are.
     pub daily_kept: Millis,
     /// Where the lag goes.
@@ -147,7 +150,7 @@ impl Compact {
             return Ok(0);
         }
         let before = self.store.day_blocks(agent, days.clone()).await?;
-        let holds = self.holds.clone();
+        let holds = self.in_force.borrow().holds();
         // Decoding, merging and deriving are a quarter of a second of work: not on a thread that others wait for.
         let merging = move || merged(agent, blocks, &before, &days, over, &holds);
         let Ok(merged) = tokio::task::spawn_blocking(merging).await else { return Ok(0) };

@@ -44,6 +44,16 @@ impl<'s> Whole<'s> {
 pub(crate) async fn each_day(
     store: &Store,
     since: UtcDay,
+    visit: impl FnMut(AgentId, DayBlock),
+) -> Result<(), StoreError> {
+    each_day_of(store, since, |_| true, visit).await
+}
+
+/// As [`each_day`], of those blocks only that are `wanted`: the others are not decoded.
+pub(crate) async fn each_day_of(
+    store: &Store,
+    since: UtcDay,
+    wanted: impl Fn(&DayRow) -> bool,
     mut visit: impl FnMut(AgentId, DayBlock),
 ) -> Result<(), StoreError> {
     let mut after = None;
@@ -51,7 +61,7 @@ pub(crate) async fn each_day(
         let page = store.day_blocks_from(since, after, PAGE_BYTES).await?;
         let Some(last) = page.last() else { return Ok(()) };
         after = Some(last.key());
-        for row in &page {
+        for row in page.iter().filter(|row| wanted(row)) {
             if let Some(block) = opened(row) {
                 visit(row.agent, block);
             }

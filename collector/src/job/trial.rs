@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use peil_proto::block::{self, Item};
 use peil_proto::convert;
@@ -12,7 +13,10 @@ use peil_proto::sample::{FailureKind, Outcome, Phases, Sample};
 use peil_proto::time::{UtcTime, WallClock};
 use peil_proto::units::{Microjoules, Millis};
 use tempfile::TempDir;
+use tokio::sync::watch;
 
+use crate::agreement::{Agreement, InForce};
+use crate::config::Config;
 use crate::job::lead::{Lead, Leading};
 use crate::presence::Presence;
 use crate::store::Store;
@@ -34,6 +38,18 @@ pub(crate) fn checks() -> BTreeMap<CheckNo, CheckDef> {
     let kind = CheckKind::Tcp(Tcp { address: "h:1".into(), ..Tcp::default() });
     let check = CheckDef { no: CHECK, name: "web".into(), interval_ms: INTERVAL_MS, timeout_ms: 1_000, kind };
     BTreeMap::from([(CHECK, check)])
+}
+
+/// What was agreed: [`checks`] and nothing else.
+pub(crate) fn in_force() -> watch::Receiver<Arc<InForce>> {
+    in_force_every(10)
+}
+
+/// As [`in_force`], with another rhythm; a sample holds for two intervals and a second.
+pub(crate) fn in_force_every(interval_s: u32) -> watch::Receiver<Arc<InForce>> {
+    let text = format!("[[check]]\nname='web'\nkind='tcp'\naddress='h:1'\ninterval_s={interval_s}\ntimeout_s=1\n");
+    let agreement = Agreement::new(&Config::parse("c", &text).expect("valid"), &[]).expect("makes sense");
+    watch::channel(Arc::new(InForce { agreement, numbers: BTreeMap::from([("web".to_owned(), CHECK)]) })).1
 }
 
 /// A store, its clock, and the agents that send to it.

@@ -15,11 +15,13 @@
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use peil_proto::ids::AgentId;
 use peil_proto::time::{UtcDay, UtcTime, WallClock};
 use peil_proto::units::Millis;
+use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -28,6 +30,7 @@ use super::derive::rows;
 use super::history;
 use super::lead::Leading;
 use super::progress::{Tell, Verified};
+use crate::agreement::InForce;
 use crate::derive::period::Period;
 use crate::derive::{Derived, Difference, Fold, Holds, Seen, diff, results_of};
 use crate::store::latency::{PeriodRow, PieceRow};
@@ -46,7 +49,7 @@ pub struct Verify {
     /// Blocks and what is stored of them.
     pub store: Store,
     /// How long a sample of each check holds.
-    pub holds: Holds,
+    pub in_force: watch::Receiver<Arc<InForce>>,
     /// How long each kind is kept: what may be gone is not missed.
     pub kept: BTreeMap<Kind, Millis>,
 }
@@ -146,7 +149,7 @@ impl Verify {
 
     /// The rhythm under which states were derived where there are any, else that of today.
     fn holds_of(&self, pieces: &[PieceRow]) -> Holds {
-        let mut holds = self.holds.clone();
+        let mut holds = self.in_force.borrow().holds();
         holds.extend(pieces.iter().map(|piece| (piece.check, piece.hold)));
         holds
     }

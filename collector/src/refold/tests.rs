@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use peil_proto::record::Record;
+use peil_proto::summary::Summary;
 
 use super::*;
 use crate::agreement::Agreement;
@@ -10,10 +11,12 @@ use crate::config::Config;
 use crate::contract::{evaluate, evaluate_to_date};
 use crate::evaluate::output;
 use crate::evaluate::sealed::Findings;
+use crate::job::compact::{Compact, STEP_BLOCKS};
+use crate::job::derive::Derive;
 use crate::job::judge::Judge;
 use crate::job::measure::{Measure, Notices};
-use crate::job::progress::Progress;
-use crate::job::trial::{NOON, Trial, agent, down, up};
+use crate::job::progress::{Progress, Tell};
+use crate::job::trial::{CHECK, NOON, Trial, agent, down, energy, up};
 use crate::presence::Presence;
 
 const SERVICE: &str = "
@@ -122,6 +125,92 @@ async fn what_was_known_then_stays_what_it_was_and_late_blocks_are_another_input
     assert_eq!(now_blocks.count, 2);
     assert_ne!(now.inputs().evidence, before.inputs().evidence);
     assert_eq!(evaluate(&now.dated).down_ms, Millis::from_secs(20));
+}
+
+/// Days that are over become day blocks.
+async fn compact(trial: &Trial) -> usize {
+    judge(trial).await;
+    let (store, clock, leading) = (trial.store.clone(), trial.clock.clone(), trial.leading.clone());
+    let derive =
+        Derive { store: store.clone(), clock: clock.clone(), leading: leading.clone(), progress: Tell::default() };
+    derive.activate().await.expect("derived");
+    let mut compact = Compact {
+        store,
+        clock,
+        leading,
+        in_force: tokio::sync::watch::channel(Arc::new(in_force())).1,
+        daily_kept: Millis(1_000 * Millis::DAY.0),
+        progress: Tell::default(),
+        step_blocks: STEP_BLOCKS,
+        stuck: BTreeSet::new(),
+    };
+    compact.activate().await.expect("compacts")
+}
+
+async fn compaction_changes_nothing_about_a_month(mut trial: Trial) {
+    // In order, across midnight, folded together by a full spool, with records that are no samples, late, doubled.
+    let midnight = 14 * 3_600;
+    let folded = Summary {
+        check: CHECK,
+        first: NOON.plus(Millis::from_secs(50)),
+        step: Millis::from_secs(10),
+        count: 3,
+        code: 200,
+        delay_max: Millis::ZERO,
+        phases: Default::default(),
+    };
+    trial.send(agent(1), &[up(0), up(10), down(20), up(30), energy(1, 500)]).await;
+    trial.send(agent(1), &[Record::Summary(folded), up(90)]).await;
+    trial.send(agent(2), &[up(midnight - 5), down(midnight + 5), up(midnight + 15)]).await;
+    trial.send_in(agent(2), 2, &[up(3), down(13)]).await;
+    trial.send_in(agent(1), 2, &[down(40)]).await;
+    let in_may = NOON.plus(Millis(20 * Millis::DAY.0));
+    trial.clock.set(in_may);
+    judge(&trial).await;
+    let (before, blocks) =
+        month(&trial.store, &in_force(), "portal", APRIL, in_may).await.expect("read").expect("agreed");
+    assert_eq!(compact(&trial).await, 5);
+    let (after, blocks_after) =
+        month(&trial.store, &in_force(), "portal", APRIL, in_may).await.expect("read").expect("agreed");
+    assert_eq!(after.to_text(), before.to_text());
+    assert_eq!(blocks_after, blocks);
+    assert_eq!(blocks.count, 6, "one block speaks about two days");
+    assert_eq!(evaluate(&after.dated).unknown_ms, evaluate(&before.dated).unknown_ms);
+
+    trial.send_in(agent(1), 3, &[down(60 * 60)]).await;
+    judge(&trial).await;
+    let late =
+        || async { month(&trial.store, &in_force(), "portal", APRIL, in_may).await.expect("read").expect("agreed") };
+    let (with_late, late_blocks) = late().await;
+    assert_ne!(with_late.inputs().evidence, before.inputs().evidence);
+    assert_eq!(compact(&trial).await, 1);
+    let (compacted, compacted_blocks) = late().await;
+    assert_eq!((compacted.to_text(), compacted_blocks), (with_late.to_text(), late_blocks));
+    assert_eq!(late_blocks.count, 7);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn compaction_changes_nothing_about_a_month_on_sqlite() {
+    compaction_changes_nothing_about_a_month(Trial::new().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn compaction_changes_nothing_about_a_month_on_postgres() {
+    compaction_changes_nothing_about_a_month(Trial::on_server().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_a_compacted_day_what_was_not_due_yet_was_not_known() {
+    let mut trial = Trial::new().await;
+    trial.send(agent(1), &[up(0), up(10), down(20), up(40)]).await;
+    trial.clock.set(NOON.plus(Millis(2 * Millis::DAY.0)));
+    assert_eq!(compact(&trial).await, 1);
+    let then = NOON.plus(Millis::from_secs(15));
+    let (as_then, _) = month(&trial.store, &in_force(), "portal", APRIL, then).await.expect("read").expect("agreed");
+    assert_eq!(evaluate(&as_then.dated).down_ms, Millis::ZERO);
+    let now = trial.clock.now();
+    let (as_now, _) = month(&trial.store, &in_force(), "portal", APRIL, now).await.expect("read").expect("agreed");
+    assert_eq!(evaluate(&as_now.dated).down_ms, Millis::from_secs(20));
 }
 
 #[tokio::test]

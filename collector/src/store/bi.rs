@@ -46,7 +46,7 @@ impl Standing {
 const AT: &str = "to_timestamp(CAST({} AS DOUBLE PRECISION) / 1000)";
 
 /// Name and definition of each view; `[x]` is a time in ms.
-const VIEWS: [(&str, &str); 5] = [
+const VIEWS: [(&str, &str); 7] = [
     (
         "agents",
         "SELECT encode(a.agent, 'hex') AS agent, a.hostname, a.host_group, [a.enrolled_at] AS enrolled_at,
@@ -66,6 +66,18 @@ const VIEWS: [(&str, &str); 5] = [
            f.installed, f.candidate, f.state, [f.first_seen] AS first_seen, [f.due_at] AS due, [f.last_seen] AS last_seen,
            [f.closed_at] AS closed
          FROM finding f JOIN agent a ON a.agent = f.agent",
+    ),
+    (
+        "days",
+        "SELECT encode(d.agent, 'hex') AS agent, a.hostname, c.name AS check_name, DATE '1970-01-01' + CAST(d.day AS INTEGER) AS day,
+           d.up, d.failed, d.not_run
+         FROM latency_day d JOIN agent a ON a.agent = d.agent JOIN check_name c ON c.no = d.check_no",
+    ),
+    (
+        "months",
+        "SELECT service, month, version, [sealed_at] AS sealed, sealed_by, CAST(document AS JSONB) -> 'figure' AS figure_json
+           FROM edition
+         UNION ALL SELECT service, month, NULL, NULL, NULL, CAST(figure AS JSONB) FROM month_figure",
     ),
     (
         "energy_hours",

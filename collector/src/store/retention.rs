@@ -17,7 +17,7 @@ pub enum Kind {
     Hourly,
     /// Times by the day, and states.
     Daily,
-    /// What stood behind changed outcomes, closed findings, outages that are over.
+    /// What stood behind changed outcomes, closed findings, outages that are over, what is told of lost records.
     Evidence,
 }
 
@@ -55,6 +55,8 @@ impl Kind {
                 SELECT service, from_ms FROM outage WHERE to_ms < ?1 LIMIT ?2)",
                 "DELETE FROM finding WHERE (agent, package, arch) IN (
                 SELECT agent, package, arch FROM finding WHERE closed_at < ?1 LIMIT ?2)",
+                "DELETE FROM lost_range WHERE (agent, epoch, after_seq) IN (
+                SELECT agent, epoch, after_seq FROM lost_range WHERE noticed_at < ?1 LIMIT ?2)",
             ],
         }
     }

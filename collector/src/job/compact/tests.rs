@@ -9,23 +9,19 @@ use peil_proto::time::UtcTime;
 
 use super::super::derive::Derive;
 use super::super::judge::Judge;
-use super::super::trial::{CHECK, NOON, Trial, agent, checks, down, energy, patch, up};
+use super::super::trial::{CHECK, NOON, Trial, agent, checks, down, energy, in_force, patch, up};
 use super::*;
 use crate::derive::{Derived, Kept, rebuild};
 use crate::store::blocks::{BlockLimit, Through};
 
 const DAY_S: i64 = 86_400;
 
-fn holds() -> Holds {
-    Holds::from([(CHECK, Millis(21_000))])
-}
-
 fn compact(trial: &Trial, step_blocks: usize) -> Compact {
     Compact {
         store: trial.store.clone(),
         clock: trial.clock.clone(),
         leading: trial.leading.clone(),
-        holds: holds(),
+        in_force: in_force(),
         progress: Tell::default(),
         daily_kept: Millis(1_000 * Millis::DAY.0),
         step_blocks,
@@ -72,7 +68,7 @@ async fn send(trial: &mut Trial) {
 async fn from_blocks(store: &Store) -> Derived {
     let blocks = store.blocks_after(Through::NOTHING, BlockLimit::default()).await.expect("read");
     let kept: Vec<_> = blocks.into_iter().map(|b| (b.agent, Kept::Came(history::came(b)))).collect();
-    rebuild(kept.iter().map(|(agent, block)| (*agent, block)), &holds()).expect("readable")
+    rebuild(kept.iter().map(|(agent, block)| (*agent, block)), &in_force().borrow().holds()).expect("readable")
 }
 
 /// What is stored of days, months and states.

@@ -3,17 +3,13 @@
 use super::super::compact::Compact;
 use super::super::derive::Derive;
 use super::super::judge::Judge;
-use super::super::trial::{self, CHECK, NOON, Trial, agent, checks, down};
+use super::super::trial::{self, CHECK, NOON, Trial, agent, checks, down, in_force, in_force_every};
 use peil_proto::record::Record;
 use peil_proto::sample::{Phases, Sample};
 use peil_proto::units::Micros;
 
 use super::*;
 use crate::store::latency::DerivedDays;
-
-fn holds() -> Holds {
-    Holds::from([(CHECK, Millis(21_000))])
-}
 
 /// A success that took a millisecond.
 fn up(secs: i64) -> Record {
@@ -46,7 +42,7 @@ async fn days(trial: &mut Trial, progress: &Tell) {
         store,
         clock,
         leading,
-        holds: holds(),
+        in_force: in_force(),
         daily_kept: Millis(1_000 * Millis::DAY.0),
         progress: progress.clone(),
         step_blocks: 10,
@@ -59,7 +55,7 @@ async fn days(trial: &mut Trial, progress: &Tell) {
 fn nightly(trial: &Trial, progress: &Tell) -> Nightly {
     let kept = Kind::ALL.map(|kind| (kind, Millis(100 * Millis::DAY.0))).into();
     Nightly {
-        verify: Verify { store: trial.store.clone(), holds: holds(), kept },
+        verify: Verify { store: trial.store.clone(), in_force: in_force(), kept },
         clock: trial.clock.clone(),
         leading: trial.leading.clone(),
         progress: progress.clone(),
@@ -82,7 +78,7 @@ async fn what_is_stored_follows_from_the_blocks_also_under_another_rhythm() {
     let (mut trial, progress) = (Trial::new().await, Tell::default());
     days(&mut trial, &progress).await;
     let mut nightly = nightly(&trial, &progress);
-    nightly.verify.holds = Holds::from([(CHECK, Millis(999_000))]);
+    nightly.verify.in_force = in_force_every(300);
     nightly.activate().await.expect("verified");
     assert_eq!(verified(&progress), Verified { at: trial.clock.now(), days: 3, differences: 0, first: String::new() });
 }

@@ -4,7 +4,7 @@
 //! the collector can know. The time of a range is an upper bound: from the last block before it to the first record
 //! after it. That time is unknown by itself, because nothing is stored about it; the row explains why.
 //!
-//! Limits: rows are never removed; an agent makes one per accident, not per record.
+//! Limits: an agent makes one row per accident, not per record; rows are kept as long as other evidence.
 
 use peil_proto::ids::{AgentId, Epoch, Seq};
 use peil_proto::time::UtcTime;

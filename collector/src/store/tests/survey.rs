@@ -69,7 +69,7 @@ async fn the_views_for_reports_are_there_and_their_role_reads_them_and_nothing_e
     let ask = |sql: &str| server.sql("peil", &format!("SET ROLE {}; {sql}", bi::ROLE));
     let row = ask(&format!("SELECT agent, hostname, records FROM {schema}.agents"));
     assert_eq!(row, format!("{}|host-1|3", "01".repeat(16)));
-    for view in ["outages", "findings", "energy_hours", "alerts"] {
+    for view in ["outages", "findings", "days", "months", "energy_hours", "alerts"] {
         assert_eq!(ask(&format!("SELECT COUNT(*) FROM {schema}.{view}")), "0", "{view}");
     }
     let ours = schema.trim_end_matches("_bi");
@@ -87,7 +87,7 @@ fn a_user_who_may_make_neither_schema_nor_role_starts_all_the_same_and_doctor_te
     let place = server_place(&url.replace("postgres://peil@", &format!("postgres://{user}@")));
     drop(Store::connect(&place).unwrap());
     let found = survey(&place, &WallClock::System).unwrap().bi.unwrap();
-    assert_eq!(found.missing, ["agents", "outages", "findings", "energy_hours", "alerts"]);
+    assert_eq!(found.missing, ["agents", "outages", "findings", "days", "months", "energy_hours", "alerts"]);
     let remedy = found.remedy().unwrap();
     assert!(remedy.contains(&format!("CREATE SCHEMA {schema}_bi")), "{remedy}");
     // What it says, done by somebody who may.

@@ -213,6 +213,11 @@ async fn a_back_up_in_which_a_byte_of_a_block_or_an_entry_of_the_log_was_changed
     furnish(&store, 3, 3).await;
     for (harm, told) in [
         ("UPDATE block SET bytes = CAST(bytes || x'00' AS BLOB) WHERE no = 2", "block 2"),
+        (
+            "INSERT INTO day_block (agent, day, check_no, version, records, bytes)
+             VALUES (zeroblob(16), 20000, 3, 1, 1, x'00')",
+            "the compacted 2024-10-04 of agent 00000000000000000000000000000000, check 3",
+        ),
         ("DROP TRIGGER audit_is_not_rewritten; UPDATE audit SET who = 'nobody' WHERE seq = 2", "entry 2"),
         ("INSERT INTO transfer VALUES ('from', 'elsewhere')", "half filled from elsewhere"),
     ] {

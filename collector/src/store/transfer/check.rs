@@ -2,17 +2,18 @@
 
 use std::path::Path;
 
-use peil_proto::block;
+use peil_proto::block::{self, day};
+use peil_proto::time::UtcDay;
 
 use super::side::{Side, filled_from};
 use super::{Counted, TransferError, copy, failed, log};
 use crate::store::audit::{self, AuditVerdict};
 use crate::store::db::Connection;
 use crate::store::error::Fault;
-use crate::store::migrate;
+use crate::store::{cells, migrate};
 
 /// Reads a back-up from the first page to the last: the database's own integrity and references, the checksum of every
-/// block, the chain of the audit log. Changes nothing. What is in it, table by table.
+/// block, every compacted day, the chain of the audit log. Changes nothing. What is in it, table by table.
 ///
 /// # Errors
 /// [`TransferError::Damaged`] with what is wrong; [`TransferError::Schema`] for one by another version.
@@ -31,8 +32,26 @@ pub(super) fn check(file: &Side) -> Result<(), TransferError> {
     if let Some(what) = found {
         return Err(damaged(what));
     }
-    log::each(&file.db, |no, bytes| block::header(bytes).err().map(|error| damaged(format!("block {no}: {error}"))))?
-        .map_or(Ok(()), Err)
+    let block = |no: i64, bytes: &[u8]| block::header(bytes).err().map(|error| damaged(format!("block {no}: {error}")));
+    if let Some(found) = log::each(&file.db, block)? {
+        return Err(found);
+    }
+    match day(&file.db).map_err(failed("read compacted days"))? {
+        Some(what) => Err(damaged(what)),
+        None => Ok(()),
+    }
+}
+
+/// The first compacted day that is not what was written.
+fn day(db: &Connection) -> Result<Option<String>, Fault> {
+    let mut ask = db.prepare_cached("SELECT agent, day, check_no, bytes FROM day_block")?;
+    let mut rows = ask.query(())?;
+    while let Some(row) = rows.next()? {
+        let Err(error) = day::decode(&row.get::<Vec<u8>>(3)?) else { continue };
+        let (agent, day, check) = (cells::agent(&row, 0)?, UtcDay(row.get(1)?), row.get::<i64>(2)?);
+        return Ok(Some(format!("the compacted {day} of agent {agent}, check {check}: {error}")));
+    }
+    Ok(None)
 }
 
 /// The first thing that is wrong, but for blocks.
