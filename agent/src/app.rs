@@ -23,6 +23,7 @@ use tracing::{error, info, warn};
 
 use crate::config::Config;
 use crate::identity::Identity;
+use crate::local_checks::{LocalChecks, Told};
 use crate::recorder::{Chain, Ledger, Recorder};
 use crate::runner::{Runner, TELL_AGAIN, Tally};
 use crate::spool::Spool;
@@ -101,6 +102,7 @@ pub async fn run(config: Config, clock: WallClock, stop: CancellationToken) -> a
         state_dir: state_dir.clone(),
         hostname: facts.hostname,
         labels: config.labels.clone(),
+        local: Told::default(),
         trusted: identity.trusted(),
         renew: Arc::new(watch::channel(None).0),
         run: getrandom::u64().map_err(|error| anyhow::anyhow!("no randomness: {error}"))?,
@@ -115,6 +117,7 @@ pub async fn run(config: Config, clock: WallClock, stop: CancellationToken) -> a
         identity,
         identity_dir,
         clock: clock.clone(),
+        local: LocalChecks { directory: config.local_checks.clone(), state_dir: state_dir.clone() },
         wish_heard: None,
     };
     let handing_over = CancellationToken::new();

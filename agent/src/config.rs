@@ -25,6 +25,9 @@ pub const DEFAULT_PATH: &str = "/etc/peil/agent.toml";
 /// settings. It takes the place of `[policy]`.
 pub const POLICY_FILE: &str = "policy.toml";
 
+/// Beside the settings: files with checks of this host's own.
+pub const LOCAL_CHECKS: &str = "conf.d";
+
 /// Valid settings.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -50,6 +53,8 @@ pub struct Config {
     pub probing: Probing,
     /// What this host is for: checks ask for it.
     pub labels: Labels,
+    /// Where checks of this host's own are: `conf.d` beside the settings.
+    pub local_checks: PathBuf,
 }
 
 /// How this host probes, whatever is pushed.
@@ -213,6 +218,7 @@ impl Config {
             policy,
             probing,
             labels,
+            local_checks: Path::new(name).with_file_name(LOCAL_CHECKS),
         };
         mistakes.into_result(config)
     }

@@ -26,6 +26,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::enrol;
 use crate::identity::{Identity, Standing};
+use crate::local_checks::LocalChecks;
 use crate::recorder::Chain;
 use backoff::{Backoff, HEALTHY_AFTER};
 use session::{SessionError, Uplink};
@@ -52,6 +53,8 @@ pub struct Link {
     pub identity_dir: PathBuf,
     /// Wall clock.
     pub clock: WallClock,
+    /// Checks of the host's own.
+    pub local: LocalChecks,
     /// When a renewal was last made because the collector asked for it.
     pub wish_heard: Option<Instant>,
 }
@@ -60,8 +63,8 @@ pub struct Link {
 enum Ended {
     /// We are stopping.
     Stopped,
-    /// There is another certificate to connect with.
-    Renewed,
+    /// There is another certificate to connect with, or the host's own checks are others.
+    Again,
 }
 
 /// Waits until the collector asks for a renewal; gives a moment within the time that it may take.
@@ -92,7 +95,7 @@ impl Link {
             let mut wait = Duration::ZERO;
             match self.attempt(&stop).await {
                 Ok(Ended::Stopped) => break,
-                Ok(Ended::Renewed) => continue,
+                Ok(Ended::Again) => continue,
                 Err(error) => {
                     if let Some(SessionError::RetryAfter { after, .. }) = error.downcast_ref() {
                         wait = *after;
@@ -128,12 +131,15 @@ impl Link {
             () = stop.cancelled() => return Ok(Ended::Stopped),
         };
         self.uplink.trusted = self.identity.trusted();
+        let (local, stamp) = (self.local.clone(), self.local.stamp());
+        self.uplink.local = local.read();
         let wish = self.uplink.renew.subscribe();
         self.uplink.renew.send_replace(None);
         let uplink = self.uplink.clone();
         tokio::select! {
             ended = session::run(&uplink, channel.clone(), stop) => ended.map(|()| Ended::Stopped).map_err(Into::into),
-            () = self.keep_renewed(channel, wish) => Ok(Ended::Renewed),
+            () = self.keep_renewed(channel, wish) => Ok(Ended::Again),
+            () = local.changed_since(&stamp) => Ok(Ended::Again),
         }
     }
 

@@ -392,7 +392,9 @@ mod tests {
             let own: Vec<_> = config
                 .checks
                 .iter()
-                .filter(|(_, check)| check.is_for(&host, "", &peil_proto::labels::Labels::default()))
+                .filter(|(_, check)| {
+                    check.is_for(peil_proto::ids::AgentId([0; 16]), &host, "", &peil_proto::labels::Labels::default())
+                })
                 .collect();
             let lane = format!("lane{:04}-", shape.lane_of(agent));
             assert!(own.len() == 3 && own.iter().all(|(name, _)| name.starts_with(&lane)), "{host}: {own:?}");

@@ -154,6 +154,8 @@ async fn greet(
         run: 0,
         authorities: Vec::new(),
         labels: Vec::new(),
+        local_checks: Vec::new(),
+        local_problems: Vec::new(),
     };
     say.send(AgentMessage { kind: Some(Say::Hello(hello)) }).await?;
     let hear = client.stream(ReceiverStream::new(outbox)).await?.into_inner();

@@ -205,6 +205,7 @@ pub async fn run(
     let telemetry = TelemetryService {
         store: store.clone(),
         plans: planned,
+        config: Arc::new(config.clone()),
         authorities: trusted.clone(),
         presence,
         clock: clock.clone(),

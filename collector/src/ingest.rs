@@ -6,6 +6,7 @@
 //! transaction that registers the agent.
 
 pub mod enrolment;
+mod local_checks;
 pub mod session;
 #[cfg(test)]
 mod tests;
@@ -23,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::config::Config;
 use crate::pki::Authorities;
 use crate::plans::Plans;
 use crate::presence::Presence;
@@ -39,6 +41,8 @@ pub struct TelemetryService {
     pub store: Store,
     /// What agents are to run.
     pub plans: watch::Receiver<Arc<Plans>>,
+    /// What the settings say, with which checks of hosts must make sense.
+    pub config: Arc<Config>,
     /// Whom agents are to trust.
     pub authorities: watch::Receiver<Arc<Authorities>>,
     /// Who is here.

@@ -52,11 +52,16 @@ impl Plans {
         self.hosts.get(&agent).map(|host| &host.labels)
     }
 
+    /// The checks of an agent's own that are in force.
+    pub fn local_to(&self, agent: AgentId) -> impl Iterator<Item = &Check> {
+        self.checks.iter().filter(move |check| check.local_to() == Some(agent))
+    }
+
     /// The plan of one agent, whose host has just told its labels. Its version is a digest of the content, so the same
     /// plan never travels twice.
     pub fn for_agent(&self, agent: AgentId, hostname: &str, labels: &Labels) -> Plan {
         let group = self.hosts.get(&agent).map_or("", |host| &host.group);
-        let ours = self.checks.iter().filter(|check| check.is_for(hostname, group, labels));
+        let ours = self.checks.iter().filter(|check| check.is_for(agent, hostname, group, labels));
         let checks: Vec<_> = ours.map(|check| check.def.clone()).collect();
         let mut digest = DefaultHasher::new();
         format!("{checks:?}").hash(&mut digest);

@@ -19,6 +19,8 @@ pub struct Contact {
     pub clock_ahead_ms: i64,
     /// Why it refused the last plan, or which checks of it it cannot run.
     pub plan_refused: Vec<String>,
+    /// What is wrong with the checks of its host's own.
+    pub local_problems: Vec<String>,
 }
 
 /// Runs of one agent that are remembered to recognise one that comes back.
@@ -60,7 +62,8 @@ impl Presence {
         if let Some(entry) = &previous {
             entry.stop.cancel();
         }
-        let contact = Contact { connected: true, last: at, clock_ahead_ms, plan_refused: Vec::new() };
+        let contact =
+            Contact { connected: true, last: at, clock_ahead_ms, plan_refused: Vec::new(), local_problems: Vec::new() };
         let stop = CancellationToken::new();
         let runs = previous.map(|entry| entry.runs).unwrap_or_default();
         agents.insert(agent, Entry { contact, runs, session: number, stop: stop.clone() });
@@ -111,6 +114,11 @@ impl Session {
             entry.runs.drain(..surplus);
         }
         twin
+    }
+
+    /// What is wrong with the checks of the host's own; the last good ones run.
+    pub fn local_problems(&self, problems: Vec<String>) {
+        self.change(|contact| contact.local_problems = problems);
     }
 
     /// The agent's answer to a plan.

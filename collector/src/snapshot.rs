@@ -362,6 +362,10 @@ pub struct HostView {
     pub copied: Option<CopiedView>,
     /// Why it refused the last plan; empty when it runs it.
     pub plan_refused: Vec<String>,
+    /// Checks of the host's own (`conf.d`), with what the host saw last. No service counts them unless it names them.
+    pub local_checks: Vec<CheckView>,
+    /// What is wrong with the files of such checks; their last good ones run.
+    pub local_problems: Vec<String>,
     /// Resident memory of the agent, bytes.
     pub rss_bytes: u64,
     /// Patch level.

@@ -2,6 +2,7 @@
 
 mod a_corrupt_block_is_told_once;
 mod a_full_disk_alerts_and_recovers_alone;
+mod a_host_has_checks_of_its_own;
 mod a_job_that_is_silent_is_down_and_an_agent_that_is_silent_is_unknown;
 mod a_plan_reaches_the_kinds_it_names;
 mod a_restored_backup_tells_what_it_lacks;

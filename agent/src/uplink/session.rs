@@ -40,6 +40,7 @@ use tonic::transport::Channel;
 use tracing::{info, warn};
 
 use super::quarantine;
+use crate::local_checks::Told;
 use crate::recorder::{Recorder, SpoolState};
 use crate::status::Board;
 
@@ -109,6 +110,8 @@ pub struct Uplink {
     pub hostname: String,
     /// What this host is for.
     pub labels: Labels,
+    /// Checks of the host's own, as they were read last.
+    pub local: Told,
     /// Fingerprints of the authorities this host believes now, the issuer of its certificate first.
     pub trusted: Vec<CaFingerprint>,
     /// Where the collector's wish for a renewal goes: the time it may take.
@@ -168,6 +171,8 @@ pub async fn run(uplink: &Uplink, channel: Channel, stop: &CancellationToken) ->
         hostname: uplink.hostname.clone(),
         run: uplink.run,
         labels: uplink.labels.iter().map(|(name, value)| Label { name: name.into(), value: value.into() }).collect(),
+        local_checks: uplink.local.checks.clone(),
+        local_problems: uplink.local.problems.clone(),
         authorities: uplink.trusted.iter().map(|authority| authority.0.to_vec()).collect(),
     };
     let _ = say.send(AgentMessage { kind: Some(Say::Hello(hello)) }).await;

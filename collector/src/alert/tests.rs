@@ -52,6 +52,8 @@ fn host(connected: bool, last_contact: Option<UtcTime>) -> HostView {
         losses: vec![],
         backlog: 0,
         plan_refused: Vec::new(),
+        local_checks: Vec::new(),
+        local_problems: Vec::new(),
         rss_bytes: 0,
         patch: crate::snapshot::PatchView::default(),
         energy: crate::snapshot::EnergyView::default(),

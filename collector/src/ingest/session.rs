@@ -22,6 +22,7 @@ use tokio::time::timeout;
 use tonic::{Status, Streaming};
 use tracing::{debug, info, warn};
 
+use super::local_checks::accept;
 use super::{Peer, TelemetryService};
 use crate::pki::Authorities;
 use crate::plans::Plans;
@@ -43,6 +44,8 @@ const FUTURE_MAX: Millis = Millis::DAY;
 /// Time of this collector that a renewal with its new connection may take: agents asked together spread over so much
 /// for each that is here.
 const RENEWAL_MS: u32 = 10;
+/// Mistakes in a host's own files that are shown.
+const PROBLEMS_MAX: usize = 20;
 /// Authorities an agent is heard to trust; the rest of a longer list is passed over.
 const AUTHORITIES_MAX: usize = 8;
 
@@ -137,6 +140,7 @@ impl Talk<'_> {
         let current = Arc::clone(&authorities.borrow());
         self.note_authority(&current, trusted.as_deref()).await;
         self.set_right(&mut authorities, trusted.as_deref()).await?;
+        self.local_checks(&hello, &plans).await;
         let host = self.host(hello, &plans).await;
         let mut running = self.plan(&mut plans, &host, host.running).await?;
         loop {
@@ -176,6 +180,28 @@ impl Talk<'_> {
                 Some(Hear::Hello(_)) | None => {}
             }
         }
+    }
+
+    /// Checks of the host's own. They come back in the plan once they are in force, within seconds.
+    async fn local_checks(&self, hello: &Hello, plans: &Receiver<Arc<Plans>>) {
+        let known = plans.borrow().local_to(self.agent).count();
+        let mut problems = hello.local_problems.iter().take(PROBLEMS_MAX).cloned().collect::<Vec<_>>();
+        if known > 0 || !hello.local_checks.is_empty() {
+            let service = self.service;
+            let rows = service.store.agents().await.unwrap_or_default();
+            let name = rows.into_iter().find(|row| row.agent == self.agent).map(|row| row.hostname).unwrap_or_default();
+            let (config, now) = (&service.config, service.clock.now());
+            match accept(&service.store, config, self.agent, &name, &hello.local_checks, now).await {
+                Ok(refused) => problems.extend(refused),
+                Err(error) => {
+                    problems.push(format!("the host's own checks are not taken up: {}", crate::chain(&error)));
+                }
+            }
+        }
+        if !problems.is_empty() {
+            warn!(agent = %self.agent, host = hello.hostname, ?problems, "checks of this host's own are not as they should be");
+        }
+        self.session.local_problems(problems);
     }
 
     /// Takes up what the host told about itself; labels the store does not have yet are noted there.

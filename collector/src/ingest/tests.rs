@@ -75,6 +75,7 @@ impl Stage {
         let service = TelemetryService {
             store,
             plans: receiver,
+            config: Arc::new(Config::parse("c", "").expect("valid")),
             authorities: authorities.subscribe(),
             presence: Presence::default(),
             clock: WallClock::manual(NOW),

@@ -117,7 +117,7 @@ impl Scene<'_> {
     fn is_retired(&self, agent: AgentId, check: &Check) -> bool {
         self.agents
             .get(&agent)
-            .is_none_or(|row| row.revoked_at.is_some() || !check.is_for(&row.hostname, &row.group, &row.labels))
+            .is_none_or(|row| row.revoked_at.is_some() || !check.is_for(agent, &row.hostname, &row.group, &row.labels))
     }
 
     /// Everything known about `month` of one service, in chapters.
@@ -176,7 +176,9 @@ impl Measure {
                 let contact = contacts.get(&row.agent).cloned().unwrap_or_default();
                 let totals = totals.get(&row.agent).copied().unwrap_or_default();
                 let losses = losses.remove(&row.agent).unwrap_or_default();
-                HostView { losses, ..self.host_view(row, contact, totals, live.host(row.agent), now) }
+                let own = scene.checks.values().filter(|(_, check)| check.local_to() == Some(row.agent));
+                let local_checks = own.map(|(no, check)| check_view(&scene, *no, check)).collect();
+                HostView { losses, local_checks, ..self.host_view(row, contact, totals, live.host(row.agent), now) }
             })
             .collect();
         hosts.sort_by(|a: &HostView, b| a.host.cmp(&b.host).then(a.agent.cmp(&b.agent)));
@@ -260,6 +262,8 @@ impl Measure {
             backlog: vitals.spool_records,
             copied: copied_view(row, now),
             plan_refused: contact.plan_refused,
+            local_checks: Vec::new(),
+            local_problems: contact.local_problems,
             rss_bytes: vitals.rss_bytes,
             patch: patch_view(host, self.patch, now),
             energy: energy_view(host, now),

@@ -232,6 +232,8 @@ pub(crate) fn host(n: u8, name: &str) -> HostView {
         losses: vec![],
         backlog: 3,
         plan_refused: vec![],
+        local_checks: vec![],
+        local_problems: vec![],
         rss_bytes: 13_002_342,
         patch: PatchView {
             state: PatchState::Ok,

@@ -407,6 +407,14 @@ pub struct Hello {
     /// What the host is for (proto/src/labels.rs); whoever tells none has none.
     #[prost(message, repeated, tag = "11")]
     pub labels: ::prost::alloc::vec::Vec<Label>,
+    /// Checks of the host's own (conf.d), each a JSON object as in a `\[[check]\]` table. The collector numbers them and sends
+    /// them back in the plan of this agent.
+    #[prost(string, repeated, tag = "12")]
+    pub local_checks: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// What is wrong with files of the host's own checks: file, line, reason. The last good of such a file stands in
+    /// local_checks.
+    #[prost(string, repeated, tag = "13")]
+    pub local_problems: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Label {

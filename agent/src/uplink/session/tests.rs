@@ -108,6 +108,7 @@ impl Play {
             state_dir: dir.path().to_owned(),
             hostname: "host".into(),
             labels: Labels::default(),
+            local: Told::default(),
             trusted: vec![CaFingerprint([7; 32])],
             renew: Arc::new(watch::channel(None).0),
             run: 42,
