@@ -1,18 +1,17 @@
-//! What a figure costs: the month to date of many services, and building all of it anew from blocks.
+//! What a figure costs: the month to date of many services.
 //!
 //! `cargo run --release -p peil-benches --bin figure`
 //!
 //! Evidence is as the running collector keeps it: one track per (check, vantage), every sample of the month
 //! pushed into it. Outages are the target's, so all vantages of a check see them: the case with the most
-//! changes to work through. Folding from blocks is measured on fewer results than a month of 1000 services
-//! has (which would be a billion) and extrapolated; the program says which number is which.
+//! changes to work through. Making a month anew from what is stored is another program's (`refold`).
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use peil_benches::load::{Lane, Noise};
+use peil_benches::load::Noise;
 use peil_collector::contract::calendar::Month;
 use peil_collector::contract::dossier::{CheckFile, CheckRule, Dossier, Testimony};
 use peil_collector::contract::expr::Expr;
@@ -20,9 +19,6 @@ use peil_collector::contract::terms::Terms;
 use peil_collector::contract::track::Track;
 use peil_collector::contract::version::History;
 use peil_collector::contract::{evaluate_and_forecast, hold};
-use peil_collector::live::{Changes, Live, Pass};
-use peil_proto::ids::{AgentId, CheckNo};
-use peil_proto::plan::{CheckDef, CheckKind, Tcp};
 use peil_proto::sample::State;
 use peil_proto::settings::{Document, Mistakes};
 use peil_proto::time::UtcTime;
@@ -32,11 +28,8 @@ use peil_proto::units::Millis;
 const OUTAGE_EVERY: u64 = 808;
 const OUTAGE_LASTS: u64 = 20;
 const TIMEOUT: Millis = Millis(5_000);
-/// Checks of one agent and results of one block when blocks are folded again.
-const AGENT_CHECKS: u32 = 20;
-const BLOCK_RESULTS: usize = 120;
 
-/// Measures the month to date of many services, and folding it again from blocks
+/// Measures the month to date of many services
 #[derive(Parser)]
 struct Args {
     /// Services
@@ -51,9 +44,6 @@ struct Args {
     /// Time between samples, s
     #[arg(long, default_value_t = 15)]
     interval_s: i64,
-    /// Results that are folded again from blocks
-    #[arg(long, default_value_t = 6_000_000)]
-    refold_results: usize,
     /// Only how the cost of all figures grows: 100, 1000 and 10 000 services at 60 s
     #[arg(long)]
     scaling: bool,
@@ -75,16 +65,6 @@ fn main() -> anyhow::Result<()> {
         let cost = figures(&args, &terms, month);
         println!("{name}:\n{cost}");
     }
-    let refold = refold(&args);
-    let ns = nanos_each(refold, args.refold_results as u64);
-    println!(
-        "folding {} results from blocks of {BLOCK_RESULTS}: {:.2} s, {ns:.1} ns each (measured; reading them from the \
-         disk is not in it)\n\
-         a month of these services from blocks: {:.0} s on one core (extrapolated from the line above)",
-        args.refold_results,
-        refold.as_secs_f64(),
-        ns * seconds_per_nano(samples)
-    );
     Ok(())
 }
 
@@ -212,38 +192,12 @@ fn office() -> anyhow::Result<Terms> {
     Ok(mistakes.into_result(terms)?)
 }
 
-/// Folds blocks as they stand in the store: agents with 20 checks, 120 results a block.
-fn refold(args: &Args) -> Duration {
-    let numbers: Vec<_> = (1..=AGENT_CHECKS).map(CheckNo).collect();
-    let kind = CheckKind::Tcp(Tcp { address: "localhost:9".to_owned(), ..Tcp::default() });
-    let check = |no: &CheckNo| {
-        let def =
-            CheckDef { no: *no, name: no.to_string(), interval_ms: 15_000, timeout_ms: 5_000, kind: kind.clone() };
-        (*no, def)
-    };
-    let until = UtcTime(1_790_000_000_000);
-    let mut live = Live::new(numbers.iter().map(check).collect(), until.plus(Millis(-63 * Millis::DAY.0)));
-    let interval = Millis(args.interval_s * 1_000);
-    let lane = Lane::encode(3, numbers.clone(), until, interval, BLOCK_RESULTS, args.refold_results / BLOCK_RESULTS);
-    let mut changes = Changes::default();
-    let started = Instant::now();
-    let folded =
-        lane.blocks.iter().filter(|block| live.absorb(AgentId([1; 16]), block, 0, Pass::Again, &mut changes).is_ok());
-    assert_eq!(folded.count(), lane.blocks.len(), "every block reads back");
-    assert!(changes.late.is_empty(), "in order of time");
-    started.elapsed()
-}
-
 fn samples_of(span: Millis, interval_s: i64) -> u64 {
     u64::try_from(span.0 / (interval_s.max(1) * 1_000)).unwrap_or(0)
 }
 
 fn nanos_each(time: Duration, of: u64) -> f64 {
     time.as_secs_f64() * 1e9 / count(of)
-}
-
-fn seconds_per_nano(of: u64) -> f64 {
-    count(of) / 1e9
 }
 
 #[expect(clippy::cast_precision_loss, reason = "for printing")]

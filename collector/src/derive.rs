@@ -249,7 +249,7 @@ pub fn results_of(block: &DayBlock) -> Vec<Sample> {
 }
 
 /// A summary across midnight is in the ledgers of both days: each has the ticks of its own.
-fn results_in_ledger(ledger: &Ledger) -> Vec<Sample> {
+pub fn results_in_ledger(ledger: &Ledger) -> Vec<Sample> {
     let told = ledger.others.values().filter_map(|bytes| summary_in(bytes)).flat_map(|summary| ticks(&summary));
     told.filter(|tick| tick.scheduled_at.day() == ledger.day).collect()
 }

@@ -22,6 +22,7 @@
 //! again at the next beat: nothing is lost by it, only late.
 
 pub mod agree;
+mod beat;
 pub mod compact;
 pub mod deliver;
 pub mod derive;

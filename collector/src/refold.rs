@@ -16,7 +16,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
-use peil_proto::block::day::{DayBlock, Ledger};
+use peil_proto::block::day::{Ledger, Skimmed};
 use peil_proto::ids::{AgentId, CheckNo};
 use peil_proto::sample::{Sample, State};
 use peil_proto::time::{UtcDay, UtcTime};
@@ -31,7 +31,7 @@ use crate::contract::sealing::Digest;
 use crate::contract::span::Span;
 use crate::contract::track::{Pushed, Track};
 use crate::derive::compact::{days_in, enter};
-use crate::derive::{results_in, results_of};
+use crate::derive::{results_in, results_in_ledger};
 use crate::evaluate::bundle::Bundle;
 use crate::evaluate::sealed::BlocksSeen;
 use crate::job::history::{self, Whole};
@@ -135,14 +135,16 @@ async fn each_block(
     let is_evidence = |at: UtcTime| evidence.from <= at && at < evidence.to;
     let days = evidence.from.day()..=evidence.to.plus(Millis(-1)).day();
     let wanted = |row: &DayRow| days.contains(&row.day) && row.check.is_none_or(|check| checks.contains_key(&check));
-    history::each_day_of(store, evidence.from.day(), wanted, |agent, day| {
-        let results = results_of(&day).iter().map(result).collect::<Vec<_>>();
-        let entry = match day {
-            DayBlock::Check(_) => Ledger::default(),
-            DayBlock::Rest(ledger) => Ledger { others: BTreeMap::new(), ..ledger },
-        };
-        let known = |(_, at, _): &(CheckNo, UtcTime, State)| is_evidence(*at) && at <= known_at;
-        visit(agent, Told { entry, results: results.into_iter().filter(known).collect() });
+    let known = |(_, at, _): &(CheckNo, UtcTime, State)| is_evidence(*at) && at <= known_at;
+    history::skim_days(store, evidence.from.day(), wanted, |agent, day| match day {
+        Skimmed::Check(check, ticks) => {
+            let results = ticks.into_iter().map(|(at, outcome)| (check, at, outcome.state()));
+            visit(agent, Told { entry: Ledger::default(), results: results.filter(known).collect() });
+        }
+        Skimmed::Rest(ledger) => {
+            let results = results_in_ledger(&ledger).iter().map(result).filter(known).collect();
+            visit(agent, Told { entry: Ledger { others: BTreeMap::new(), ..ledger }, results });
+        }
     })
     .await?;
     let mut at = Through::default();

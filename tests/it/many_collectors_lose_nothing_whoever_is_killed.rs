@@ -31,13 +31,15 @@ struct Size {
     agents: u64,
     rounds: u64,
     records: u64,
+    pause_ms_max: u64,
 }
 
 impl Size {
     fn from_environment() -> Self {
         match std::env::var_os("PEIL_LONG") {
-            Some(_) => Self { agents: 200, rounds: 100, records: 60_000 },
-            None => Self { agents: 24, rounds: 7, records: 1_200 },
+            // So many, so slowly that they still send when the last blow falls.
+            Some(_) => Self { agents: 200, rounds: 100, records: 8_000, pause_ms_max: 5_000 },
+            None => Self { agents: 24, rounds: 7, records: 1_200, pause_ms_max: 400 },
         }
     }
 }
@@ -99,7 +101,7 @@ async fn many_collectors_lose_nothing_whoever_is_killed() -> anyhow::Result<()> 
     let ticks = i64::try_from(size.records / CHECKS)?;
     let since = peace::since(ticks);
     let checks = (1..=u32::try_from(CHECKS)?).map(CheckNo).collect();
-    let plan = Plan { url: balancer.url(), checks, since, records: size.records };
+    let plan = Plan { url: balancer.url(), checks, since, records: size.records, pause_ms_max: size.pause_ms_max };
 
     let stop = CancellationToken::new();
     let mut agents = JoinSet::new();

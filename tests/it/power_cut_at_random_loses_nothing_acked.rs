@@ -55,7 +55,7 @@ impl Trial {
         let ticks = i64::try_from(records / CHECKS)?;
         let since = peace::since(ticks);
         let checks = (1..=u32::try_from(CHECKS)?).map(CheckNo).collect();
-        let plan = Plan { url: collector.url(), checks, since, records };
+        let plan = Plan { url: collector.url(), checks, since, records, pause_ms_max: 400 };
         Ok(Self { collector, power, members, plan, ticks, dir })
     }
 

@@ -36,7 +36,7 @@ pub const INTERVAL: Millis = Millis(10_000);
 pub const EPOCH: u64 = 7;
 /// A collector that answers nothing for this long is given up for another.
 const ANSWER_MAX: Duration = Duration::from_secs(20);
-/// Pause after a broken stream, and between batches, at most.
+/// Pause after a broken stream, at most.
 const PAUSE_MS_MAX: u64 = 400;
 
 /// What all agents of a fleet have in common.
@@ -50,6 +50,8 @@ pub struct Plan {
     pub since: UtcTime,
     /// Records each of them sends.
     pub records: u64,
+    /// Pause between two batches, at most.
+    pub pause_ms_max: u64,
 }
 
 /// One agent.
@@ -137,7 +139,7 @@ impl Member {
                     Hear::Welcome(_) | Hear::Plan(_) | Hear::RenewIdentity(_) => {}
                 }
             }
-            tokio::time::sleep(Duration::from_millis(dice.below(PAUSE_MS_MAX))).await;
+            tokio::time::sleep(Duration::from_millis(dice.below(plan.pause_ms_max))).await;
         }
         Ok(())
     }

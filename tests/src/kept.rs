@@ -113,7 +113,7 @@ mod tests {
     fn plan() -> Plan {
         // A day's last minute, and the next day.
         let since = UtcTime(1_776_211_200_000 - 60_000);
-        Plan { url: String::new(), checks: vec![CheckNo(1), CheckNo(2)], since, records: 40 }
+        Plan { url: String::new(), checks: vec![CheckNo(1), CheckNo(2)], since, records: 40, pause_ms_max: 1 }
     }
 
     #[test]

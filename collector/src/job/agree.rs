@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::info;
 
+use super::beat::Beat;
 use crate::agreement::{Agreement, InForce};
 use crate::config::Config;
 use crate::store::objects::Generation;
@@ -57,19 +57,10 @@ impl Agree {
 
     /// Runs until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
-        let mut beat = interval(EVERY);
-        beat.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        let mut told = String::new();
-        loop {
-            tokio::select! {
-                _ = beat.tick() => {}
-                () = stop.cancelled() => return,
-            }
-            let trouble = self.activate().await.err().map(|cause| crate::chain(&cause)).unwrap_or_default();
-            if !trouble.is_empty() && trouble != told {
-                warn!(cause = trouble, "the agreement stays as it was; trying again every five seconds");
-            }
-            told = trouble;
+        let mut beat = Beat::every(EVERY, stop);
+        while beat.next().await {
+            let done = self.activate().await;
+            beat.tell(done, "the agreement stays as it was; trying again every five seconds");
         }
     }
 

@@ -24,10 +24,10 @@ use peil_proto::ids::{AgentId, CheckNo};
 use peil_proto::time::{UtcDay, WallClock};
 use peil_proto::units::Millis;
 use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
+use super::beat::Beat;
 use super::derive::rows;
 use super::history;
 use super::lead::Leading;
@@ -73,21 +73,12 @@ pub struct Compact {
 impl Compact {
     /// Runs until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
-        let mut beat = interval(EVERY);
-        beat.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        loop {
-            tokio::select! {
-                _ = beat.tick() => {}
-                () = stop.cancelled() => return,
-            }
-            let done = tokio::select! {
-                done = self.activate() => done,
-                () = stop.cancelled() => return,
-            };
-            match done {
-                Ok(0) => {}
-                Ok(blocks) => info!(blocks, "blocks of days that are over were compacted"),
-                Err(cause) => warn!(cause = %crate::chain(&cause), "compaction failed; trying again in five minutes"),
+        let mut beat = Beat::every(EVERY, stop);
+        while beat.next().await {
+            let Some(done) = beat.during(self.activate()).await else { return };
+            match beat.tell(done, "compaction failed; trying again every five minutes") {
+                None | Some(0) => {}
+                Some(blocks) => info!(blocks, "blocks of days that are over were compacted"),
             }
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! Whoever reads days and then blocks does it within [`Whole`], so that no record is met twice or missed.
 
-use peil_proto::block::day::{self, DayBlock};
+use peil_proto::block::day::{self, DayBlock, DayError, Skimmed};
 use peil_proto::ids::AgentId;
 use peil_proto::time::UtcDay;
 use tracing::{error, info};
@@ -46,24 +46,34 @@ pub(crate) async fn each_day(
     since: UtcDay,
     visit: impl FnMut(AgentId, DayBlock),
 ) -> Result<(), StoreError> {
-    each_day_of(store, since, |_| true, visit).await
+    each_row(store, since, opened, visit).await
 }
 
-/// As [`each_day`], of those blocks only that are `wanted`: the others are not decoded.
-pub(crate) async fn each_day_of(
+/// As [`each_day`], of those blocks only that are `wanted`, and of them what a figure is made from.
+pub(crate) async fn skim_days(
     store: &Store,
     since: UtcDay,
     wanted: impl Fn(&DayRow) -> bool,
-    mut visit: impl FnMut(AgentId, DayBlock),
+    visit: impl FnMut(AgentId, Skimmed),
+) -> Result<(), StoreError> {
+    let skimmed = |row: &DayRow| wanted(row).then(|| day::skim(&row.bytes).map_err(|cause| tell(row, cause)).ok());
+    each_row(store, since, |row| skimmed(row).flatten(), visit).await
+}
+
+async fn each_row<T>(
+    store: &Store,
+    since: UtcDay,
+    read: impl Fn(&DayRow) -> Option<T>,
+    mut visit: impl FnMut(AgentId, T),
 ) -> Result<(), StoreError> {
     let mut after = None;
     loop {
         let page = store.day_blocks_from(since, after, PAGE_BYTES).await?;
         let Some(last) = page.last() else { return Ok(()) };
         after = Some(last.key());
-        for row in page.iter().filter(|row| wanted(row)) {
-            if let Some(block) = opened(row) {
-                visit(row.agent, block);
+        for row in &page {
+            if let Some(read) = read(row) {
+                visit(row.agent, read);
             }
         }
     }
@@ -71,12 +81,12 @@ pub(crate) async fn each_day_of(
 
 /// The day block of a row; what cannot be read is told.
 pub(crate) fn opened(row: &DayRow) -> Option<DayBlock> {
-    day::decode(&row.bytes)
-        .inspect_err(|cause| {
-            let check = row.check.map(|check| check.0);
-            error!(agent = %row.agent, day = %row.day, check, %cause, "a compacted day cannot be read; its time is unknown");
-        })
-        .ok()
+    day::decode(&row.bytes).map_err(|cause| tell(row, cause)).ok()
+}
+
+fn tell(row: &DayRow, cause: DayError) {
+    let check = row.check.map(|check| check.0);
+    error!(agent = %row.agent, day = %row.day, check, %cause, "a compacted day cannot be read; its time is unknown");
 }
 
 /// A stored block as the derivation takes it.

@@ -8,10 +8,9 @@ use std::time::Duration;
 
 use peil_proto::time::WallClock;
 use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
 
+use super::beat::Beat;
 use crate::store::survey::Survey;
 use crate::store::{Store, StoreError};
 
@@ -36,21 +35,10 @@ impl Look {
 
     /// Runs until `stop`.
     pub async fn run(self, stop: CancellationToken) {
-        let mut beat = interval(EVERY);
-        beat.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        let mut failing = false;
-        loop {
-            tokio::select! {
-                _ = beat.tick() => {}
-                () = stop.cancelled() => return,
-            }
-            let outcome = self.activate().await;
-            if let Err(cause) = &outcome
-                && !failing
-            {
-                warn!(cause = %crate::chain(cause), "the store cannot be looked at; trying again every half minute");
-            }
-            failing = outcome.is_err();
+        let mut beat = Beat::every(EVERY, stop);
+        while beat.next().await {
+            let done = self.activate().await;
+            beat.tell(done, "the store cannot be looked at; trying again every half minute");
         }
     }
 

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use peil_proto::time::WallClock;
 use peil_proto::units::Millis;
-use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::info;
 
+use super::beat::Beat;
 use super::lead::Leading;
 use crate::store::retention::Kind;
 use crate::store::{Store, StoreError};
@@ -35,20 +35,10 @@ pub struct Retain {
 impl Retain {
     /// Runs until `stop`.
     pub async fn run(self, stop: CancellationToken) {
-        let mut beat = interval(EVERY);
-        beat.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        loop {
-            tokio::select! {
-                _ = beat.tick() => {}
-                () = stop.cancelled() => return,
-            }
-            let done = tokio::select! {
-                done = self.activate() => done,
-                () = stop.cancelled() => return,
-            };
-            if let Err(cause) = done {
-                warn!(cause = %crate::chain(&cause), "old data stays for now; trying again in ten minutes");
-            }
+        let mut beat = Beat::every(EVERY, stop);
+        while beat.next().await {
+            let Some(done) = beat.during(self.activate()).await else { return };
+            beat.tell(done, "old data stays for now; trying again every ten minutes");
         }
     }
 

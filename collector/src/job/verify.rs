@@ -22,10 +22,10 @@ use peil_proto::ids::AgentId;
 use peil_proto::time::{UtcDay, UtcTime, WallClock};
 use peil_proto::units::Millis;
 use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
+use super::beat::Beat;
 use super::derive::rows;
 use super::history;
 use super::lead::Leading;
@@ -192,20 +192,10 @@ pub struct Nightly {
 impl Nightly {
     /// Runs until `stop`: after a start, and then once a day.
     pub async fn run(self, stop: CancellationToken) {
-        let mut beat = interval(EVERY);
-        beat.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        loop {
-            tokio::select! {
-                _ = beat.tick() => {}
-                () = stop.cancelled() => return,
-            }
-            let done = tokio::select! {
-                done = self.activate() => done,
-                () = stop.cancelled() => return,
-            };
-            if let Err(cause) = done {
-                warn!(cause = %crate::chain(&cause), "stored values could not be verified; trying again in ten minutes");
-            }
+        let mut beat = Beat::every(EVERY, stop);
+        while beat.next().await {
+            let Some(done) = beat.during(self.activate()).await else { return };
+            beat.tell(done, "stored values could not be verified; trying again every ten minutes");
         }
     }
 

@@ -47,7 +47,7 @@ pub use ledger::{Ledger, Span};
 use super::Shape;
 use super::bits::{Input, put_varint, unzigzag, zigzag};
 use crate::ids::CheckNo;
-use crate::sample::{Phases, Sample};
+use crate::sample::{Outcome, Phases, Sample};
 use crate::time::{UtcDay, UtcTime};
 use crate::units::{Micros, Millis};
 
@@ -167,6 +167,42 @@ impl CheckDay {
     }
 
     fn read(day: UtcDay, input: &mut Input<'_>) -> Result<Self, DayError> {
+        let Ticks { check, at, outcomes, places } = Ticks::read(day, input)?;
+        let delays = column::get(input, at.len()).ok_or(DayError::Malformed("delays"))?;
+        let mut phases = Vec::with_capacity(5);
+        for phase in 0..5 {
+            let having = places.iter().filter(|place| outcomes[**place].1 & (1 << phase) != 0).count();
+            phases.push(column::get(input, having).ok_or(DayError::Malformed("phases"))?.into_iter());
+        }
+        let mut samples = Vec::with_capacity(at.len());
+        for ((scheduled_at, place), delay) in at.into_iter().zip(places).zip(delays) {
+            let (outcome, mask) = outcomes[place];
+            let mut times = [None; 5];
+            for (phase, (time, column)) in times.iter_mut().zip(&mut phases).enumerate() {
+                if mask & (1 << phase) != 0 {
+                    let value = column.next().and_then(|value| u32::try_from(value).ok());
+                    *time = Some(Micros(value.ok_or(DayError::Malformed("a phase"))?));
+                }
+            }
+            let (delay, phases) = (Millis(unzigzag(delay)), Phases::from_array(times));
+            samples.push(Sample { check, scheduled_at, delay, outcome, phases });
+        }
+        Ok(Self { check, day, samples })
+    }
+}
+
+/// The first half of a block of one check: when, and with what outcome.
+struct Ticks {
+    check: CheckNo,
+    at: Vec<UtcTime>,
+    /// Each with the mask of its phases.
+    outcomes: Vec<(Outcome, u8)>,
+    /// Of each tick the place of its outcome, which is there.
+    places: Vec<usize>,
+}
+
+impl Ticks {
+    fn read(day: UtcDay, input: &mut Input<'_>) -> Result<Self, DayError> {
         let number = input.varint().and_then(|check| u32::try_from(check).ok());
         let check = CheckNo(number.ok_or(DayError::Malformed("check number"))?);
         let count = input.varint().and_then(|count| usize::try_from(count).ok()).unwrap_or(0);
@@ -178,39 +214,47 @@ impl CheckDay {
         for _ in 0..kinds {
             outcomes.push(Shape::read(input).and_then(Shape::open).ok_or(DayError::Malformed("outcome"))?);
         }
-        let mut at = input.varint().ok_or(DayError::Malformed("time of the first sample"))?;
-        let steps = column::get(input, count - 1).ok_or(DayError::Malformed("times"))?;
-        let places = column::get(input, count).ok_or(DayError::Malformed("outcomes"))?;
-        let delays = column::get(input, count).ok_or(DayError::Malformed("delays"))?;
-        let outcome_of = |place: &u64| usize::try_from(*place).ok().and_then(|place| outcomes.get(place).copied());
-        let chosen = places.iter().map(outcome_of).collect::<Option<Vec<_>>>();
-        let chosen = chosen.ok_or(DayError::Malformed("number of an outcome"))?;
-        let mut phases = Vec::with_capacity(5);
-        for phase in 0..5 {
-            let having = chosen.iter().filter(|(_, mask)| mask & (1 << phase) != 0).count();
-            phases.push(column::get(input, having).ok_or(DayError::Malformed("phases"))?.into_iter());
+        let mut offset = input.varint().ok_or(DayError::Malformed("time of the first sample"))?;
+        let outside = DayError::Malformed("a time outside the day");
+        let mut at = Vec::with_capacity(count);
+        at.push(moment(day, offset).ok_or(outside)?);
+        for step in column::get(input, count - 1).ok_or(DayError::Malformed("times"))? {
+            offset = offset.checked_add(step).ok_or(DayError::Malformed("times"))?;
+            at.push(moment(day, offset).ok_or(outside)?);
         }
-        let mut samples = Vec::with_capacity(count);
-        for (n, ((outcome, mask), delay)) in chosen.into_iter().zip(delays).enumerate() {
-            if n > 0 {
-                at = at.checked_add(steps[n - 1]).ok_or(DayError::Malformed("times"))?;
-            }
-            let mut times = [None; 5];
-            for (phase, (time, column)) in times.iter_mut().zip(&mut phases).enumerate() {
-                if mask & (1 << phase) != 0 {
-                    let value = column.next().and_then(|value| u32::try_from(value).ok());
-                    *time = Some(Micros(value.ok_or(DayError::Malformed("a phase"))?));
-                }
-            }
-            samples.push(Sample {
-                check,
-                scheduled_at: moment(day, at).ok_or(DayError::Malformed("a time outside the day"))?,
-                delay: Millis(unzigzag(delay)),
-                outcome,
-                phases: Phases::from_array(times),
-            });
+        let place = |place: u64| usize::try_from(place).ok().filter(|place| *place < outcomes.len());
+        let places = column::get(input, count).ok_or(DayError::Malformed("outcomes"))?.into_iter().map(place);
+        let places = places.collect::<Option<Vec<_>>>().ok_or(DayError::Malformed("number of an outcome"))?;
+        Ok(Self { check, at, outcomes, places })
+    }
+}
+
+/// What of a day block a figure is made from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Skimmed {
+    /// When a check was due, and what came of it, in order of time.
+    Check(CheckNo, Vec<(UtcTime, Outcome)>),
+    /// As [`DayBlock::Rest`].
+    Rest(Ledger),
+}
+
+/// Reads of a day block what a figure is made from. The times that phases took are four fifths of the bytes and of the
+/// work, and come last: the checksum covers them, but they are not read.
+///
+/// # Errors
+/// [`DayError`]; never panics.
+pub fn skim(bytes: &[u8]) -> Result<Skimmed, DayError> {
+    let (kind, day, mut input) = open(bytes)?;
+    match kind {
+        ONE_CHECK => {
+            let Ticks { check, at, outcomes, places } = Ticks::read(day, &mut input)?;
+            let ticks = at.into_iter().zip(places).map(|(at, place)| (at, outcomes[place].0));
+            Ok(Skimmed::Check(check, ticks.collect()))
         }
-        Ok(Self { check, day, samples })
+        _ => match decode(bytes)? {
+            DayBlock::Check(_) => Err(DayError::Kind(kind)),
+            DayBlock::Rest(ledger) => Ok(Skimmed::Rest(ledger)),
+        },
     }
 }
 
@@ -219,6 +263,17 @@ impl CheckDay {
 /// # Errors
 /// [`DayError`]; never panics.
 pub fn decode(bytes: &[u8]) -> Result<DayBlock, DayError> {
+    let (kind, day, mut input) = open(bytes)?;
+    let block = match kind {
+        ONE_CHECK => DayBlock::Check(CheckDay::read(day, &mut input)?),
+        THE_REST => DayBlock::Rest(Ledger::read(day, &mut input)?),
+        unknown => return Err(DayError::Kind(unknown)),
+    };
+    if input.0.is_empty() { Ok(block) } else { Err(DayError::Malformed("bytes after the last column")) }
+}
+
+/// Its kind, its day and what follows, once the checksum fits.
+fn open(bytes: &[u8]) -> Result<(u8, UtcDay, Input<'_>), DayError> {
     if bytes.len() > DAY_BYTES_MAX {
         return Err(DayError::TooLong(bytes.len()));
     }
@@ -234,12 +289,7 @@ pub fn decode(bytes: &[u8]) -> Result<DayBlock, DayError> {
     let mut input = Input(body);
     let kind = input.byte().ok_or(DayError::Malformed("kind"))?;
     let day = UtcDay(input.varint().map(unzigzag).ok_or(DayError::Malformed("day"))?);
-    let block = match kind {
-        ONE_CHECK => DayBlock::Check(CheckDay::read(day, &mut input)?),
-        THE_REST => DayBlock::Rest(Ledger::read(day, &mut input)?),
-        unknown => return Err(DayError::Kind(unknown)),
-    };
-    if input.0.is_empty() { Ok(block) } else { Err(DayError::Malformed("bytes after the last column")) }
+    Ok((kind, day, input))
 }
 
 fn begin(kind: u8, day: UtcDay) -> Vec<u8> {
