@@ -4,6 +4,7 @@
 //! they change is in force within five seconds. Exit status: 0 done, 1 failed, 2 unusable input.
 
 mod agreement;
+mod ca;
 mod operate;
 mod rebuild;
 
@@ -16,7 +17,7 @@ use clap::{Args, Parser, Subcommand};
 use peil_proto::ids::AgentId;
 use peil_proto::settings::Refused;
 use peil_proto::time::{UtcTime, WallClock};
-use peil_proto::token::{CaFingerprint, Token};
+use peil_proto::token::Token;
 use peil_proto::units::Millis;
 use tokio_util::sync::CancellationToken;
 
@@ -24,12 +25,11 @@ use crate::access::{Access, AccessStore, PasswordCost, Role, first_run_password}
 use crate::apply::{ApplyError, Missing};
 use crate::config::{Config, DEFAULT_PATH};
 use crate::evaluate::Form;
-use crate::pki::Authority;
 use crate::store::Store;
 use crate::store::access::UserRow;
 use crate::store::audit::AuditVerdict;
 use crate::store::tokens::{NewToken, TokenRow};
-use crate::{app, evaluate, manual};
+use crate::{app, evaluate, manual, rotation};
 
 /// Judges what agents saw against the contract: availability, breaches, patches, energy, alerts, pages.
 #[derive(Parser)]
@@ -90,6 +90,9 @@ enum Command {
     /// Enrolled agents
     #[command(subcommand)]
     Agent(AgentCommand),
+    /// The authority that agents trust: show, replace, retire
+    #[command(subcommand)]
+    Ca(ca::CaCommand),
     /// People who may sign in
     #[command(subcommand)]
     User(UserCommand),
@@ -191,6 +194,13 @@ enum TokenCommand {
 enum AgentCommand {
     /// All agents with their last contact
     List(ConfigArg),
+    /// End the alert about an agent that runs from a copy of its state, once that was seen to
+    Accept {
+        #[command(flatten)]
+        config: ConfigArg,
+        /// Its 32 hex digits, from `agent list`
+        agent: String,
+    },
     /// Refuse an agent from now on
     Revoke {
         #[command(flatten)]
@@ -322,6 +332,7 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         }
         Command::Token(command) => runtime.block_on(token(command, &clock)),
         Command::Agent(command) => runtime.block_on(agent(command, &clock)),
+        Command::Ca(command) => runtime.block_on(ca::run(command, clock.now())),
         Command::User(command) => runtime.block_on(user(command, clock)),
         Command::ApiToken(ApiTokenCommand::Create { config, label, role, days }) => {
             runtime.block_on(api_token(&config.config, label, role, days, clock))
@@ -413,10 +424,10 @@ async fn token(command: TokenCommand, clock: &WallClock) -> anyhow::Result<()> {
         TokenCommand::Create { config, label, group, minutes } => {
             let (config, store) = open(&config.config)?;
             let now = clock.now();
-            let authority = Authority::open_or_create(&config.data_dir.join("pki"), app::AUTHORITY, now)?;
+            let authorities = rotation::open(&store, &config.data_dir.join("pki"), now).await?;
             let mut random = [0; 20];
             getrandom::fill(&mut random).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
-            let token = Token::make(random, CaFingerprint::of(authority.certificate()));
+            let token = Token::make(random, authorities.in_force().fingerprint());
             let expires_at = now.plus(Millis(minutes * Millis::MINUTE.0));
             let new = NewToken { hash: token.secret_hash(), label, group, created_at: now, expires_at };
             store.create_token(new, &operator()).await?;
@@ -474,24 +485,36 @@ async fn agent(command: AgentCommand, clock: &WallClock) -> anyhow::Result<()> {
             for row in store.agents().await? {
                 let contact = row.last_contact.map_or("never heard".to_owned(), |at| format!("last heard {at}"));
                 let standing = row.revoked_at.map_or(contact, |at| format!("revoked {at}"));
-                say(&format!("{}  {}  {standing}  certificate until {}", row.agent, row.hostname, row.cert_not_after))?;
+                let labels = if row.labels.is_empty() { String::new() } else { format!("  {}", row.labels) };
+                say(&format!(
+                    "{}  {}  {standing}  certificate until {}{labels}",
+                    row.agent, row.hostname, row.cert_not_after
+                ))?;
             }
             store.close().await;
             Ok(())
         }
+        AgentCommand::Accept { config, agent } => {
+            let (id, store) = the_agent(&config, &agent).await?;
+            store.accept_copied(id, clock.now(), &operator()).await?;
+            store.close().await;
+            say(&format!("{id} is as it should be; the alert ends within seconds, and comes back if it shows again"))
+        }
         AgentCommand::Revoke { config, agent } => {
-            let id = AgentId::parse(&agent)
-                .with_context(|| format!("{agent:?} is not an agent id; `agent list` shows them"))?;
-            let (_, store) = open(&config.config)?;
-            anyhow::ensure!(
-                store.agents().await?.iter().any(|row| row.agent == id),
-                "no agent {id}; `agent list` shows them"
-            );
+            let (id, store) = the_agent(&config, &agent).await?;
             store.revoke(id, clock.now(), &operator()).await?;
             store.close().await;
             say(&format!("{id} is revoked; a running collector ends its stream within five seconds"))
         }
     }
+}
+
+/// The agent with this id, which must be known, and the store it is known to.
+async fn the_agent(config: &ConfigArg, agent: &str) -> anyhow::Result<(AgentId, Store)> {
+    let id = AgentId::parse(agent).with_context(|| format!("{agent:?} is not an agent id; `agent list` shows them"))?;
+    let (_, store) = open(&config.config)?;
+    anyhow::ensure!(store.agents().await?.iter().any(|row| row.agent == id), "no agent {id}; `agent list` shows them");
+    Ok((id, store))
 }
 
 async fn user(command: UserCommand, clock: WallClock) -> anyhow::Result<()> {

@@ -22,6 +22,8 @@ pub struct Contact {
     pub clock_ahead_ms: i64,
     /// Why it refused the last plan, or which checks of it it cannot run.
     pub plan_refused: Vec<String>,
+    /// What is wrong with the checks of its host's own.
+    pub local_problems: Vec<String>,
 }
 
 /// Runs of one agent that are remembered to recognise one that comes back.
@@ -65,7 +67,8 @@ impl Presence {
         if let Some(entry) = &previous {
             entry.stop.cancel();
         }
-        let contact = Contact { connected: true, last: at, clock_ahead_ms, plan_refused: Vec::new() };
+        let contact =
+            Contact { connected: true, last: at, clock_ahead_ms, plan_refused: Vec::new(), local_problems: Vec::new() };
         let seen = ClockSeen { agent, at, ahead: Millis(clock_ahead_ms) };
         let clock = larger(previous.as_ref().and_then(|entry| entry.clock), seen);
         let stop = CancellationToken::new();
@@ -92,6 +95,11 @@ impl Presence {
                 entry.clock = Some(larger(entry.clock, seen));
             }
         }
+    }
+
+    /// How many streams are open.
+    pub fn connected(&self) -> usize {
+        self.lock().values().filter(|entry| entry.contact.connected).count()
     }
 
     /// Ends the stream of an agent whose certificate was revoked.
@@ -132,6 +140,11 @@ impl Session {
             entry.runs.drain(..surplus);
         }
         twin
+    }
+
+    /// What is wrong with the checks of the host's own; the last good ones run.
+    pub fn local_problems(&self, problems: Vec<String>) {
+        self.change(|contact| contact.local_problems = problems);
     }
 
     /// The agent's answer to a plan.

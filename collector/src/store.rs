@@ -36,6 +36,7 @@ pub(crate) mod tests;
 
 pub mod blocks;
 pub mod agents;
+pub mod authorities;
 pub mod tokens;
 pub mod checks;
 pub mod judgement;

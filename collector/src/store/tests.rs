@@ -7,6 +7,7 @@ mod opening;
 mod groups;
 mod disk_full;
 mod admission;
+mod authorities;
 mod judgement;
 mod days;
 mod alerts;

@@ -218,6 +218,23 @@ async fn seen_downtime_beyond_the_budget_is_a_certain_breach_at_once() {
 }
 
 #[tokio::test]
+async fn f29_a_copied_agent_is_shown_for_a_day_after_it_was_seen_last_or_until_somebody_has_seen_to_it() {
+    let mut stage = Stage::new(1).await;
+    let store = stage.trial.store.clone();
+    let day = 86_400;
+    let shown = |snapshot: Snapshot| snapshot.hosts[0].copied.as_ref().map(|seen| seen.how.clone());
+    assert_eq!(shown(stage.at(10).await), None);
+    store.note_copied(agent(1), Copied::Rewound, at(20)).await.expect("noted");
+    assert_eq!(shown(stage.at(30).await).as_deref(), Some("rewound"));
+    store.note_copied(agent(1), Copied::Twin, at(40)).await.expect("noted");
+    assert_eq!(shown(stage.at(40 + day).await).as_deref(), Some("twin"));
+    assert_eq!(shown(stage.at(41 + day).await), None);
+    store.note_copied(agent(1), Copied::Twin, at(50 + day)).await.expect("noted");
+    store.accept_copied(agent(1), at(51 + day), "test").await.expect("accepted");
+    assert_eq!(shown(stage.at(52 + day).await), None);
+}
+
+#[tokio::test]
 async fn a_host_shows_its_patch_standing_and_its_energy_once() {
     let mut stage = Stage::new(1).await;
     stage.trial.send(agent(1), &[patch(0, &["ssl"]), energy(0, 60_000), energy(1, 60_000)]).await;
