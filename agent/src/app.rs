@@ -23,6 +23,7 @@ use tracing::{error, info, warn};
 
 use crate::config::Config;
 use crate::identity::Identity;
+use crate::local_checks::{LocalChecks, Told};
 use crate::recorder::{Chain, Ledger, Recorder};
 use crate::runner::{Runner, TELL_AGAIN, Tally};
 use crate::spool::Spool;
@@ -100,14 +101,25 @@ pub async fn run(config: Config, clock: WallClock, stop: CancellationToken) -> a
         plans,
         state_dir: state_dir.clone(),
         hostname: facts.hostname,
+        labels: config.labels.clone(),
+        local: Told::default(),
+        trusted: identity.trusted(),
+        renew: Arc::new(watch::channel(None).0),
         run: getrandom::u64().map_err(|error| anyhow::anyhow!("no randomness: {error}"))?,
         batch_every: config.batch_every,
         clock: clock.clone(),
         board: board.clone(),
     };
     let identity_dir = enrol::directory(state_dir);
-    let link =
-        Link { uplink: session, collector: config.collector.clone(), identity, identity_dir, clock: clock.clone() };
+    let link = Link {
+        uplink: session,
+        collector: config.collector.clone(),
+        identity,
+        identity_dir,
+        clock: clock.clone(),
+        local: LocalChecks { directory: config.local_checks.clone(), state_dir: state_dir.clone() },
+        wish_heard: None,
+    };
     let handing_over = CancellationToken::new();
     uplinks.spawn(link.run(handing_over.clone()));
 

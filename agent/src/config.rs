@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use peil_proto::labels::Labels;
 use peil_proto::plan::{CheckDef, CheckKind};
 use peil_proto::settings::{Document, Fields, Mistakes, Refused, read_file};
 use peil_proto::time::WallClock;
@@ -23,6 +24,9 @@ pub const DEFAULT_PATH: &str = "/etc/peil/agent.toml";
 /// Beside the settings: the policy in a file of its own, which only root can change, while somebody else may keep the
 /// settings. It takes the place of `[policy]`.
 pub const POLICY_FILE: &str = "policy.toml";
+
+/// Beside the settings: files with checks of this host's own.
+pub const LOCAL_CHECKS: &str = "conf.d";
 
 /// Valid settings.
 #[derive(Debug, Clone)]
@@ -47,6 +51,10 @@ pub struct Config {
     pub policy: Policy,
     /// How this host probes.
     pub probing: Probing,
+    /// What this host is for: checks ask for it.
+    pub labels: Labels,
+    /// Where checks of this host's own are: `conf.d` beside the settings.
+    pub local_checks: PathBuf,
 }
 
 /// How this host probes, whatever is pushed.
@@ -196,6 +204,7 @@ impl Config {
         let mut policy = read_policy(root.table("policy"));
         policy.local.reports_dir = PathBuf::from(&state_dir).join("reports");
         let probing = read_probing(root.table("probing"));
+        let labels = root.table("labels").map(Labels::read).unwrap_or_default();
         root.finish();
         let config = Self {
             collector: collector.unwrap_or_default(),
@@ -208,6 +217,8 @@ impl Config {
             energy,
             policy,
             probing,
+            labels,
+            local_checks: Path::new(name).with_file_name(LOCAL_CHECKS),
         };
         mistakes.into_result(config)
     }

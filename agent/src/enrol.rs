@@ -15,7 +15,7 @@ use rcgen::KeyPair;
 use rustls::pki_types::CertificateDer;
 use tonic::transport::Channel;
 
-use crate::identity::{self, Identity, IdentityError, Meta};
+use crate::identity::{self, Authorities, Identity, IdentityError, Meta};
 use crate::uplink::connect::{self, Timeouts};
 
 /// Where the identity lives under the state directory.
@@ -49,7 +49,8 @@ pub async fn enrol(
     let (key, csr) = identity::prepare()?;
     let config = Arc::new(identity::enrol_client_config(token.authority, clock)?);
     let channel = connect::connect(collector, config, Timeouts::default()).await?;
-    let request = EnrolRequest { token: token.secret.reveal(), csr, hostname: hostname.to_owned() };
+    let request =
+        EnrolRequest { token: token.secret.reveal(), csr, hostname: hostname.to_owned(), many_authorities: true };
     let answer = EnrolmentClient::new(channel).enrol(request).await;
     let given =
         answer.map_err(|status| anyhow::anyhow!("the collector refused to enrol this host: {}", status.message()))?;
@@ -70,7 +71,7 @@ fn prove_writable(state_dir: &Path) -> anyhow::Result<()> {
 /// Why not; the present one stays in force.
 pub async fn renew(channel: Channel, identity: &Identity, dir: &Path, clock: &WallClock) -> anyhow::Result<Identity> {
     let (key, csr) = identity::prepare()?;
-    let answer = EnrolmentClient::new(channel).renew(RenewRequest { csr }).await;
+    let answer = EnrolmentClient::new(channel).renew(RenewRequest { csr, many_authorities: true }).await;
     let given = answer.map_err(|status| anyhow::anyhow!("the collector refused: {}", status.message()))?;
     keep(dir, key, given.into_inner(), &identity.meta().collector, clock)
 }
@@ -85,8 +86,9 @@ fn keep(
     let now = clock.now();
     let meta = Meta { collector: collector.to_owned(), issued_at: now };
     let certificate = CertificateDer::from(given.certificate);
-    let authority = CertificateDer::from(given.authority);
-    Ok(Identity::save(dir, key, certificate, authority, meta, now)?)
+    let others = given.also_trusted.into_iter().map(CertificateDer::from).collect();
+    let authorities = Authorities { issuer: CertificateDer::from(given.authority), others };
+    Ok(Identity::save(dir, key, certificate, authorities, meta, now)?)
 }
 
 #[cfg(test)]

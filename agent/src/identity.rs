@@ -1,4 +1,4 @@
-//! Who this host is: a key made here, a certificate for it, and the authority to trust.
+//! Who this host is: a key made here, a certificate for it, and the authorities to trust.
 //!
 //! ```text
 //! <dir>/gen-000007/{key.pem, cert.pem, ca.pem, agent.json}   one generation, complete
@@ -8,6 +8,9 @@
 //! A generation is written and synced as a whole before `current` is renamed onto it, so a crash at any
 //! moment leaves the former identity or the new one, never a key with the certificate of another. What a
 //! crash left behind goes at the next save.
+//!
+//! There is one authority, and two while the collector replaces its own: then `ca.pem` holds both, the one that issued
+//! the certificate first. A program that knows of one only reads the first.
 //!
 //! Assumes one writer per directory. The private key never leaves this directory except into the TLS
 //! library. An expired certificate still loads: the program must be able to say so, and keeps probing and
@@ -24,6 +27,7 @@ use std::time::Duration;
 use peil_proto::ids::AgentId;
 use peil_proto::keyfile::KeyFileError;
 use peil_proto::time::UtcTime;
+use peil_proto::token::CaFingerprint;
 use peil_proto::units::Millis;
 use rcgen::{CertificateParams, DistinguishedName, KeyPair};
 use rustls::pki_types::CertificateDer;
@@ -50,11 +54,26 @@ pub struct Identity {
     agent: AgentId,
     key: KeyPair,
     certificate: CertificateDer<'static>,
-    authority: CertificateDer<'static>,
+    /// Whom this host believes: the one that issued its certificate, and while the collector's authority is being
+    /// replaced the other one.
+    authorities: Authorities,
     not_before: UtcTime,
     not_after: UtcTime,
     meta: Meta,
 }
+
+/// The authorities a host believes, the one that issued its certificate first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Authorities {
+    /// It issued our certificate.
+    pub issuer: CertificateDer<'static>,
+    /// It may have signed the collector's.
+    pub others: Vec<CertificateDer<'static>>,
+}
+
+/// Authorities believed besides the issuer. A collector names one while it replaces its own; an answer with more than
+/// this is refused whole.
+pub const OTHERS_MAX: usize = 3;
 
 /// How an identity stands at a moment; `Display` says it to the operator, with what to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -169,11 +188,11 @@ impl Identity {
         directory: &Path,
         key: KeyPair,
         certificate: CertificateDer<'static>,
-        authority: CertificateDer<'static>,
+        authorities: Authorities,
         meta: Meta,
         now: UtcTime,
     ) -> Result<Self, IdentityError> {
-        let identity = Self::assemble(key, certificate, authority, meta).map_err(IdentityError::Unusable)?;
+        let identity = Self::assemble(key, certificate, authorities, meta).map_err(IdentityError::Unusable)?;
         if now < identity.not_before {
             return Err(IdentityError::ClockBehind { from: identity.not_before, now });
         }
@@ -185,6 +204,11 @@ impl Identity {
     /// This host's id.
     pub fn agent(&self) -> AgentId {
         self.agent
+    }
+
+    /// Fingerprints of the authorities it believes, the issuer first: what the collector is told of them.
+    pub fn trusted(&self) -> Vec<CaFingerprint> {
+        self.authorities.all().map(|authority| CaFingerprint::of(authority)).collect()
     }
 
     /// The collector it was issued by, and when.
@@ -230,9 +254,12 @@ impl Identity {
     fn assemble(
         key: KeyPair,
         certificate: CertificateDer<'static>,
-        authority: CertificateDer<'static>,
+        authorities: Authorities,
         meta: Meta,
     ) -> Result<Self, String> {
+        if authorities.others.len() > OTHERS_MAX {
+            return Err(format!("it comes with more than {OTHERS_MAX} other authorities"));
+        }
         let Ok(([], leaf)) = X509Certificate::from_der(&certificate) else {
             return Err("it is not an X.509 certificate".to_owned());
         };
@@ -245,7 +272,21 @@ impl Identity {
         let (not_before, not_after) =
             (seconds(validity.not_before.timestamp()), seconds(validity.not_after.timestamp()));
         drop(leaf);
-        Ok(Self { agent, key, certificate, authority, not_before, not_after, meta })
+        Ok(Self { agent, key, certificate, authorities, not_before, not_after, meta })
+    }
+}
+
+impl Authorities {
+    /// All of them, the issuer first.
+    pub fn all(&self) -> impl Iterator<Item = &CertificateDer<'static>> {
+        std::iter::once(&self.issuer).chain(&self.others)
+    }
+}
+
+/// A host that believes one only.
+impl From<CertificateDer<'static>> for Authorities {
+    fn from(issuer: CertificateDer<'static>) -> Self {
+        Self { issuer, others: Vec::new() }
     }
 }
 

@@ -19,6 +19,7 @@ pub mod spool_command;
 
 pub mod uplink;
 pub mod plan_file;
+pub mod local_checks;
 pub mod identity;
 pub mod enrol;
 

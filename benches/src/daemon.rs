@@ -389,7 +389,13 @@ mod tests {
         assert_eq!(config.services.len(), 9);
         for agent in 0..shape.agents {
             let host = Shape::hostname(agent);
-            let own: Vec<_> = config.checks.iter().filter(|(_, check)| check.is_for(&host, "")).collect();
+            let own: Vec<_> = config
+                .checks
+                .iter()
+                .filter(|(_, check)| {
+                    check.is_for(peil_proto::ids::AgentId([0; 16]), &host, "", &peil_proto::labels::Labels::default())
+                })
+                .collect();
             let lane = format!("lane{:04}-", shape.lane_of(agent));
             assert!(own.len() == 3 && own.iter().all(|(name, _)| name.starts_with(&lane)), "{host}: {own:?}");
         }

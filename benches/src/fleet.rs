@@ -82,7 +82,8 @@ async fn enrol_one(collector: SocketAddr, index: usize, token: &Token) -> anyhow
     let config = Arc::new(identity::enrol_client_config(token.authority, &WallClock::System)?);
     let url = format!("https://localhost:{}", collector.port());
     let channel = agent_connect::connect(&url, config, agent_connect::Timeouts::default()).await?;
-    let request = EnrolRequest { token: token.secret.reveal(), csr, hostname: Shape::hostname(index) };
+    let request =
+        EnrolRequest { token: token.secret.reveal(), csr, hostname: Shape::hostname(index), ..EnrolRequest::default() };
     let given = EnrolmentClient::new(channel).enrol(request).await?.into_inner();
     let agent = AgentId::parse(&given.agent_id).context("the collector gave an id that is none")?;
     Ok(Member { index, agent, tls: wire::client_config(&key, given.certificate, given.authority)? })
@@ -151,6 +152,10 @@ async fn greet(
         wall_ms: WallClock::System.now().0,
         hostname: Shape::hostname(index),
         run: 0,
+        authorities: Vec::new(),
+        labels: Vec::new(),
+        local_checks: Vec::new(),
+        local_problems: Vec::new(),
     };
     say.send(AgentMessage { kind: Some(Say::Hello(hello)) }).await?;
     let hear = client.stream(ReceiverStream::new(outbox)).await?.into_inner();

@@ -70,7 +70,7 @@ async fn made_of(snapshot: Snapshot) -> Result<Router> {
     let dir = tempfile::tempdir()?;
     let config = Arc::new(Config::parse("preview", "")?);
     let in_force = tokio::sync::watch::channel(Arc::default()).1;
-    let desk = Desk { store: Store::open(dir.path())?, config, in_force };
+    let desk = Desk { store: Store::open(dir.path())?, config, in_force, past_changed: Arc::default() };
     Ok(router(WebState { latest, access, readiness, metrics, desk, clock, stop: CancellationToken::new() }))
 }
 

@@ -54,15 +54,41 @@ pub const BASIC_CACHE: Millis = Millis(5 * Millis::MINUTE.0);
 /// Verified passwords remembered at most. When full, all are forgotten and verified anew.
 const BASIC_CACHE_ENTRIES: usize = 64;
 
-/// What somebody may do. Every page and resource so far only reads, so both may see all of it;
-/// writes by people (tokens, exclusions) ask for [`Role::Admin`].
+/// What somebody may do. Everybody who is known reads everything; each change asks for a [`Right`], and a role has
+/// those that are written here and no others. Users and tokens are made on the command line only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// Reads everything, changes nothing.
     Viewer,
-    /// May change things.
+    /// Keeps the agreement and proposes exclusions; decides about none.
+    Editor,
+    /// Proposes and decides: exclusions that others proposed, months.
+    Approver,
+    /// Everything.
     Admin,
+}
+
+/// A kind of change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Right {
+    /// Ask for something others decide about: an exclusion, a draft.
+    Propose,
+    /// Decide: about an exclusion, to seal a month, to correct one.
+    Decide,
+    /// Bring contracts, services and checks into force.
+    Agree,
+}
+
+impl Right {
+    /// What it allows, after "may not".
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Propose => "propose",
+            Self::Decide => "decide about exclusions and months",
+            Self::Agree => "change what is agreed",
+        }
+    }
 }
 
 impl Role {
@@ -70,13 +96,25 @@ impl Role {
     pub fn word(self) -> &'static str {
         match self {
             Self::Viewer => "viewer",
+            Self::Editor => "editor",
+            Self::Approver => "approver",
             Self::Admin => "admin",
+        }
+    }
+
+    /// Whether it has this right.
+    pub fn may(self, right: Right) -> bool {
+        match self {
+            Self::Viewer => false,
+            Self::Editor => matches!(right, Right::Propose | Right::Agree),
+            Self::Approver => matches!(right, Right::Propose | Right::Decide),
+            Self::Admin => true,
         }
     }
 
     /// The role with this word.
     pub fn from_word(word: &str) -> Option<Self> {
-        [Self::Viewer, Self::Admin].into_iter().find(|role| role.word() == word)
+        [Self::Viewer, Self::Editor, Self::Approver, Self::Admin].into_iter().find(|role| role.word() == word)
     }
 }
 
@@ -277,7 +315,15 @@ impl Access {
     /// # Errors
     /// When the store fails.
     pub async fn has_user(&self, name: &str) -> Result<bool, AccessError> {
-        Ok(self.0.store.user(name).await?.is_some())
+        Ok(self.role_of(name).await?.is_some())
+    }
+
+    /// The role of the user of this name.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn role_of(&self, name: &str) -> Result<Option<Role>, AccessError> {
+        Ok(self.0.store.user(name).await?.map(|user| user.role))
     }
 
     /// Who holds this API token.

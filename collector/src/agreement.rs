@@ -4,7 +4,8 @@
 //! versions stand in the store. An object has one source; `apply` refuses a name that the settings file has. The
 //! value is pure: it is made anew when either source changed, and whoever works with it keeps his copy until then.
 //!
-//! A service keeps its contract and a contract its zone through all versions: months are cut by it.
+//! A service keeps its contract and a contract its zone through all versions: months are cut by it. What has ended is
+//! still known: its months until then are judged, and what was seen until then is evidence.
 
 mod read;
 #[cfg(test)]
@@ -24,7 +25,7 @@ use crate::contract::dossier::{CheckFile, CheckRule, Dossier, Testimony};
 use crate::contract::expr::Expr;
 use crate::contract::hold;
 use crate::contract::span::Span;
-use crate::contract::version::{History, Version};
+use crate::contract::version::{History, Standing, Version};
 use crate::evaluate::bundle::VersionNote;
 use crate::store::objects::ObjectVersion;
 
@@ -40,10 +41,10 @@ pub struct InForce {
 }
 
 impl InForce {
-    /// The checks that agents run at `now`, with their numbers.
+    /// The checks known at `now`, with their numbers; those that have ended are for nobody.
     pub fn numbered_checks_at(&self, now: UtcTime) -> BTreeMap<String, (CheckNo, Check)> {
         let numbered = |(name, check): (String, Check)| Some((name.clone(), (*self.numbers.get(&name)?, check)));
-        self.agreement.checks_at(now).into_iter().filter_map(numbered).collect()
+        self.agreement.checks_known_at(now).into_iter().filter_map(numbered).collect()
     }
 
     /// As [`Agreement::checks_to_fold`].
@@ -109,24 +110,47 @@ impl Agreement {
         self.services.keys().map(String::as_str)
     }
 
-    /// The service as it is at `now`; `None` before its first version.
+    /// The service as it is at `now`, or as it was when it ended, covered until then; `None` before its first version.
     pub fn service_at(&self, name: &str, now: UtcTime) -> Option<Service> {
         let file = self.services.get(name)?;
         let clauses = &self.contracts.get(&file.contract)?.in_force(now)?.value;
+        let mut terms = clauses.terms.clone();
+        if let Some(end) = self.ended_at(name, now) {
+            terms.coverage = terms.coverage.until(end);
+        }
         Some(Service {
             contract: file.contract.clone(),
             expression: file.expression.in_force(now)?.value.clone(),
-            terms: clauses.terms.clone(),
+            terms,
             target: clauses.target.clone(),
             timezone: clauses.timezone.clone(),
         })
     }
 
+    /// When the service or its contract ended, if one has at `now`.
+    pub fn ended_at(&self, name: &str, now: UtcTime) -> Option<UtcTime> {
+        let file = self.services.get(name)?;
+        let contract = self.contracts.get(&file.contract)?;
+        file.expression.ended_at(now).into_iter().chain(contract.ended_at(now)).min()
+    }
+
     /// The checks that agents run at `now`.
     pub fn checks_at(&self, now: UtcTime) -> BTreeMap<String, Check> {
-        let in_force =
-            |(name, history): (&String, &History<Check>)| Some((name.clone(), history.in_force(now)?.value.clone()));
-        self.checks.iter().filter_map(in_force).collect()
+        let mut checks = self.checks_known_at(now);
+        checks.retain(|name, _| self.checks.get(name).is_some_and(|history| history.ended_at(now).is_none()));
+        checks
+    }
+
+    /// The checks that there are or were at `now`; one that has ended is for no agent.
+    pub fn checks_known_at(&self, now: UtcTime) -> BTreeMap<String, Check> {
+        let known = |(name, history): (&String, &History<Check>)| {
+            let mut check = history.in_force(now)?.value.clone();
+            if history.ended_at(now).is_some() {
+                check.agents.clear();
+            }
+            Some((name.clone(), check))
+        };
+        self.checks.iter().filter_map(known).collect()
     }
 
     /// Names of all checks there ever were.
@@ -212,9 +236,13 @@ fn note<T: Clone>(notes: &mut Vec<VersionNote>, object: &str, history: &History<
     let at_first = known.in_force(month.from);
     let later = known.changes(month).filter_map(|at| known.in_force(at));
     let told = |at: UtcTime| (at != Span::ALWAYS.from).then_some(at);
-    for Version { valid_from, recorded_at, author, reason, .. } in at_first.into_iter().chain(later) {
+    for Version { valid_from, recorded_at, author, reason, standing, .. } in at_first.into_iter().chain(later) {
+        let object = match standing {
+            Standing::InForce => object.to_owned(),
+            Standing::Ended => format!("{object} (ends)"),
+        };
         notes.push(VersionNote {
-            object: object.to_owned(),
+            object,
             valid_from: told(*valid_from),
             recorded_at: told(*recorded_at),
             author: author.clone(),

@@ -50,13 +50,15 @@ pub enum AlertKind {
     PatchOverdue,
     /// An agent has been silent for too long.
     AgentSilent,
+    /// An agent runs from a copy of its state: a clone, or a directory that was put back.
+    AgentCopied,
     /// A stored value does not follow from the blocks it was made of.
     StoreDiffers,
 }
 
 impl AlertKind {
     /// All of them, with their words.
-    pub const WORDS: [(&'static str, Self); 10] = [
+    pub const WORDS: [(&'static str, Self); 11] = [
         ("outage", Self::Outage),
         ("sla_breach", Self::SlaBreach),
         ("budget_burn", Self::BudgetBurn),
@@ -66,6 +68,7 @@ impl AlertKind {
         ("store_full", Self::StoreFull),
         ("patch_overdue", Self::PatchOverdue),
         ("agent_silent", Self::AgentSilent),
+        ("agent_copied", Self::AgentCopied),
         ("store_differs", Self::StoreDiffers),
     ];
 
@@ -81,6 +84,7 @@ impl AlertKind {
             Self::StoreFull => "store_full",
             Self::PatchOverdue => "patch_overdue",
             Self::AgentSilent => "agent_silent",
+            Self::AgentCopied => "agent_copied",
             Self::StoreDiffers => DIFFERS,
         }
     }
@@ -97,6 +101,7 @@ impl AlertKind {
             Self::StoreFull => "PeilStoreFull",
             Self::PatchOverdue => "PeilPatchOverdue",
             Self::AgentSilent => "PeilAgentSilent",
+            Self::AgentCopied => "PeilAgentCopied",
             Self::StoreDiffers => "PeilStoreDiffers",
         }
     }
@@ -111,6 +116,7 @@ impl AlertKind {
             | Self::FigureDiffers
             | Self::PatchOverdue
             | Self::AgentSilent
+            | Self::AgentCopied
             | Self::StoreDiffers => "warning",
         }
     }
@@ -140,7 +146,7 @@ pub fn wanted(snapshot: &Snapshot) -> Vec<Wanted> {
         [outage(service, now), breach(service, now), budget::burn(service, now), budget::forecast(service, now)]
     });
     let hosts = snapshot.hosts.iter().filter(|host| !host.revoked);
-    let hosts = hosts.flat_map(|host| [silent(host, snapshot.at), overdue(host, snapshot.at)]);
+    let hosts = hosts.flat_map(|host| [silent(host, snapshot.at), copied(host), overdue(host, snapshot.at)]);
     let figures = snapshot.notices.iter().map(budget::differs);
     let store = [differs(snapshot), snapshot.store_full.then(|| store_full(now))];
     services.chain(hosts).chain(store).flatten().chain(figures).collect()
@@ -255,6 +261,22 @@ fn silent(host: &HostView, now: UtcTime) -> Option<Wanted> {
             host.host
         ),
         since,
+    })
+}
+
+fn copied(host: &HostView) -> Option<Wanted> {
+    let seen = host.copied.as_ref()?;
+    Some(Wanted {
+        key: format!("agent_copied/{}", host.agent),
+        kind: AlertKind::AgentCopied,
+        subject: host.host.clone(),
+        summary: format!("the agent on {} runs from a copy, last seen {}: {}", host.host, seen.at, seen.explanation),
+        action: format!(
+            "No record is lost. Two hosts: enrol one of them again (`peil-agent enroll --again`). One host: nothing, \
+             `peil-collector agent accept {}` ends this, or a day without another sign of it.",
+            host.agent
+        ),
+        since: seen.at,
     })
 }
 

@@ -43,9 +43,9 @@ use crate::job::raise::Raise;
 use crate::job::recheck::Recheck;
 use crate::job::retain::Retain;
 use crate::job::verify::{Nightly, Verify};
-use crate::pki::Authority;
-use crate::plans::Plans;
+use crate::plans::{self, Plans};
 use crate::presence::Presence;
+use crate::rotation;
 use crate::snapshot::Snapshot;
 use crate::store::Store;
 use crate::store::retention::Kind;
@@ -95,26 +95,21 @@ pub async fn run(
         .with_context(|| format!("cannot make the data directory {}", config.data_dir.display()))?;
     let identity = Identity::open(&config.data_dir)?;
     let store = Store::connect(&config.store)?;
-    let authority = Arc::new(Authority::open_or_create(&config.data_dir.join("pki"), AUTHORITY, clock.now())?);
-    let ours = authority.fingerprint().to_string();
-    let settled = store.settle("authority", ours.clone()).await?;
-    anyhow::ensure!(
-        settled == ours,
-        "the agents of this database trust the authority {settled}, and {} holds {ours}: copy ca.key and ca.pem of the collector that was first to it",
-        config.data_dir.join("pki").display()
-    );
-    let certificate = LiveCertificate::new(authority.server_certificate(&config.listen.names, clock.now())?)?;
+    let pki = config.data_dir.join("pki");
+    let trusted = rotation::open(&store, &pki, clock.now()).await?;
+    let shown = trusted.in_force().server_certificate(&config.listen.names, clock.now())?;
+    let (certificate, (authorities, trusted)) = (LiveCertificate::new(shown)?, watch::channel(Arc::new(trusted)));
     let access = Access::new(AccessStore::Store(store.clone()), clock.clone(), PasswordCost::STANDARD)?;
     first_password(&access).await?;
 
     let (in_force, generation) = Agree::read(&store, &config).await?;
-    let groups = store.agents().await?.into_iter().map(|row| (row.agent, row.group)).collect();
-    let (plan_sender, plans) =
-        watch::channel(Arc::new(Plans::new(&in_force.agreement.checks_at(clock.now()), &in_force.numbers, groups)));
+    let hosts = plans::placed(store.agents().await?);
+    let (plan_sender, planned) =
+        watch::channel(Arc::new(Plans::new(&in_force.agreement.checks_at(clock.now()), &in_force.numbers, hosts)));
     let checks = in_force.checks_to_fold();
     let (agreed, in_force) = watch::channel(Arc::new(in_force));
     let (publish, latest) = watch::channel(Arc::new(Snapshot::default()));
-    let (committed, raised) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (committed, raised, past_changed) = (Arc::new(Notify::new()), Arc::new(Notify::new()), Arc::new(Notify::new()));
     let presence = Presence::default();
     let admission = Admission::default();
 
@@ -151,6 +146,7 @@ pub async fn run(
         in_force: in_force.clone(),
         committed: committed.clone(),
         raised: raised.clone(),
+        past_changed: past_changed.clone(),
     };
     let (derive, compact, retain, nightly) = day_jobs(&config, &store, &clock, &leading, &in_force, &progress);
     let deliver = Deliver {
@@ -167,14 +163,16 @@ pub async fn run(
         admission: admission.clone(),
         presence: presence.clone(),
         clock: clock.clone(),
-        authority: authority.clone(),
+        pki,
+        authorities: Arc::new(authorities),
         certificate: certificate.clone(),
         names: config.listen.names.clone(),
         plans: Arc::new(plan_sender),
         in_force,
     };
+    let (agreed_by, seal_day) = (keep.in_force.clone(), config.seal_day);
     let months =
-        Months::new(store.clone(), clock.clone(), leading, keep.in_force.clone(), config.seal_day, tell_months);
+        Months::new(store.clone(), clock.clone(), leading, agreed_by, seal_day, tell_months, past_changed.clone());
     let recheck = Recheck { store: store.clone(), frozen, publish: tell_rechecked };
     let agree = Agree { store: store.clone(), config: config.clone(), publish: agreed, seen: generation };
     keep.activate().await?;
@@ -200,7 +198,7 @@ pub async fn run(
 
     let agents = TlsListener::bind(
         config.listen.agents,
-        profile::agents(&authority, admission, certificate.clone(), &clock)?,
+        profile::agents(trusted.clone(), admission, certificate.clone(), &clock)?,
         closing.clone(),
     )
     .await?;
@@ -208,7 +206,9 @@ pub async fn run(
     let open = Listening { agents: agents.local_addr(), web: people.local_addr() };
     let telemetry = TelemetryService {
         store: store.clone(),
-        plans,
+        plans: planned,
+        config: Arc::new(config.clone()),
+        authorities: trusted.clone(),
         presence,
         clock: clock.clone(),
         committed,
@@ -217,12 +217,12 @@ pub async fn run(
     };
     let enrolment = EnrolmentService {
         store: store.clone(),
-        authority,
+        authorities: trusted,
         clock: clock.clone(),
         certificate_life: config.agents.certificate_life,
     };
     ports.spawn(serve_agents(agents, telemetry, enrolment, closing.clone()));
-    let desk = Desk { store: store.clone(), config: Arc::new(config), in_force: decided };
+    let desk = Desk { store: store.clone(), config: Arc::new(config), in_force: decided, past_changed };
     let state = web_state(&store, surveyed, latest, access, clock, closing.clone(), desk);
     state.metrics.watch_progress(progress.subscribe());
     ports.spawn(serve_web(people, state, closing.clone()));

@@ -2,13 +2,22 @@
 //!
 //! Every `*.toml` in DIR is read; what differs from the version in force becomes a new version, all or nothing, each
 //! with an entry in the audit log. `--dry-run` shows the same difference and writes nothing. Applying the same files
-//! twice changes nothing. Objects that no file has are left as they are, and named.
+//! twice changes nothing.
+//!
+//! Nothing ends silently. An object ends at the time its table says (`ends`), or with `--prune`, for a reason that is
+//! given there, now when no file has it; otherwise what no file has is left as it is, and named. A service that ended
+//! keeps its figures until then, in months that are over and in the running one; a check is no longer run. What others
+//! go on with cannot end. A table whose `ends` was taken out goes on; one that comes back begins again.
 //!
 //! A new version begins now. With `from` it begins then; before now only with a `reason`. The first version of an
 //! object holds since ever when it has no `from`: nothing was agreed before it that it could change. Months that are
 //! sealed keep their figure in any case.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod course;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -16,8 +25,9 @@ use peil_proto::settings::{Refused, read_file};
 use peil_proto::time::UtcTime;
 use serde_json::Value;
 
+use self::course::Course;
 use crate::agreement::{Agreement, Kind, Written, read_files};
-use crate::config::Config;
+use crate::config::{Config, LOCAL};
 use crate::contract::span::Span;
 use crate::evaluate::mistake_lines;
 use crate::store::objects::{Applied, Generation, ObjectVersion};
@@ -66,53 +76,53 @@ pub struct Plan {
     pub changes: Vec<Change>,
     /// Objects that stay as they are.
     pub unchanged: usize,
-    /// Applied objects that no file has: kind and name.
+    /// Applied objects that no file has and that go on: kind and name.
     pub elsewhere: Vec<(String, String)>,
 }
 
+/// What becomes of applied objects that no file has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Missing {
+    /// They go on, and are named.
+    GoOn,
+    /// They end now.
+    End {
+        /// Why.
+        reason: String,
+    },
+}
+
 /// The difference between `written` and the versions there are. Pure.
-pub fn plan(written: &[Written], versions: &[ObjectVersion], who: &str, now: UtcTime) -> Plan {
+pub fn plan(written: &[Written], versions: &[ObjectVersion], missing: &Missing, who: &str, now: UtcTime) -> Plan {
     let mut plan = Plan::default();
     let mut named = BTreeSet::new();
     for table in written {
-        let kind = table.kind.word();
-        named.insert((kind.to_owned(), table.name.clone()));
-        let known = versions.iter().filter(|version| version.kind == kind && version.name == table.name);
-        let known: Vec<_> = known.collect();
-        let begins = table.from.unwrap_or(if known.is_empty() { Span::ALWAYS.from } else { now });
-        // What holds at the instant at which the new version would begin.
-        let before = known.iter().filter(|version| version.valid_from <= begins);
-        let before = before.max_by_key(|version| (version.valid_from, version.recorded_at));
-        if before.is_some_and(|before| before.body == table.body) {
-            plan.unchanged += 1;
-            continue;
-        }
-        let version = ObjectVersion {
-            kind: kind.to_owned(),
-            name: table.name.clone(),
-            valid_from: begins,
-            recorded_at: now,
-            author: who.to_owned(),
-            reason: table.reason.clone(),
-            body: table.body.clone(),
-        };
-        let keys = differing(before.map(|before| before.body.as_str()), &table.body);
-        plan.changes.push(Change { version, keys });
+        let object = (table.kind.word().to_owned(), table.name.clone());
+        let mut course = Course::new(&object, versions, who, now);
+        course.follow(table);
+        plan.unchanged += usize::from(course.changes.is_empty());
+        plan.changes.append(&mut course.changes);
+        named.insert(object);
     }
     let all = versions.iter().map(|version| (version.kind.clone(), version.name.clone()));
-    plan.elsewhere = all.filter(|object| !named.contains(object)).collect::<BTreeSet<_>>().into_iter().collect();
+    for object in all.filter(|object| !named.contains(object)).collect::<BTreeSet<_>>() {
+        let mut course = Course::new(&object, versions, who, now);
+        match missing {
+            _ if course.is_over() => {}
+            // A host's own checks are in no file here by nature; their host tells them.
+            _ if is_of_a_host(&object) => {}
+            Missing::GoOn => plan.elsewhere.push(object),
+            Missing::End { reason } => {
+                course.end_all(reason);
+                plan.changes.append(&mut course.changes);
+            }
+        }
+    }
     plan
 }
 
-fn differing(before: Option<&str>, after: &str) -> Vec<(String, Option<Value>, Option<Value>)> {
-    let table = |text: &str| match serde_json::from_str(text) {
-        Ok(Value::Object(table)) => table.into_iter().collect::<BTreeMap<_, _>>(),
-        _ => BTreeMap::new(),
-    };
-    let (old, new) = (before.map(table).unwrap_or_default(), table(after));
-    let keys: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
-    let pair = |key: &String| (key.clone(), old.get(key).cloned(), new.get(key).cloned());
-    keys.into_iter().map(pair).filter(|(_, old, new)| old != new).collect()
+fn is_of_a_host((kind, name): &(String, String)) -> bool {
+    kind == Kind::Check.word() && name.starts_with(LOCAL)
 }
 
 impl Plan {
@@ -120,10 +130,10 @@ impl Plan {
     pub fn in_words(&self) -> String {
         let mut text = String::new();
         for Change { version, keys } in &self.changes {
-            let since = if version.valid_from == Span::ALWAYS.from {
-                "since ever".to_owned()
-            } else {
-                format!("from {}", version.valid_from)
+            let since = match version.valid_from {
+                from if from == Span::ALWAYS.from => "since ever".to_owned(),
+                from if version.is_end() => format!("ends {from}"),
+                from => format!("from {from}"),
             };
             let past = if Span::ALWAYS.from < version.valid_from && version.valid_from < version.recorded_at {
                 ", changes the past"
@@ -132,7 +142,8 @@ impl Plan {
             };
             // Writing to a string cannot fail.
             let _ = writeln!(text, "{} {:?} {since}{past}", version.kind, version.name);
-            for (key, old, new) in keys {
+            // Of an end the keys are those that held last.
+            for (key, old, new) in keys.iter().filter(|_| !version.is_end()) {
                 let _ = match (old, new) {
                     (None, Some(new)) => writeln!(text, "  + {key} = {new}"),
                     (Some(old), None) => writeln!(text, "  - {key} = {old}"),
@@ -142,7 +153,7 @@ impl Plan {
             }
         }
         for (kind, name) in &self.elsewhere {
-            let _ = writeln!(text, "{kind} {name:?} is in no file and stays as it is");
+            let _ = writeln!(text, "{kind} {name:?} is in no file and stays as it is; --prune ends it");
         }
         let _ = writeln!(text, "{} new versions, {} objects unchanged", self.changes.len(), self.unchanged);
         text
@@ -186,11 +197,16 @@ pub async fn prepare(
     store: &Store,
     config: &Config,
     written: &[Written],
+    missing: &Missing,
     who: &str,
     now: UtcTime,
 ) -> Result<(Plan, Generation), ApplyError> {
+    if matches!(missing, Missing::End { reason } if reason.trim().is_empty()) {
+        let mistakes = vec!["what no file has ends only for a reason".to_owned()];
+        return Err(ApplyError::Refused(vec![Refused { file: "the request".to_owned(), mistakes }]));
+    }
     let (seen, mut versions) = store.object_versions().await?;
-    let plan = plan(written, &versions, who, now);
+    let plan = plan(written, &versions, missing, who, now);
     versions.extend(plan.changes.iter().map(|change| change.version.clone()));
     Agreement::new(config, &versions).map_err(|refused| ApplyError::Refused(vec![refused]))?;
     Ok((plan, seen))
@@ -212,123 +228,24 @@ pub async fn commit(store: &Store, plan: &Plan, seen: Generation, who: &str) -> 
     }
 }
 
-/// The objects in force at `now` as one file that `apply` takes.
+/// The objects in force at `now`, with their ends as far as they are known, as one file that `apply` takes.
 pub fn export(versions: &[ObjectVersion], now: UtcTime) -> String {
-    let mut newest: BTreeMap<(Kind, &str), &ObjectVersion> = BTreeMap::new();
-    for version in versions.iter().filter(|version| version.valid_from <= now) {
-        let Some(kind) = Kind::ALL.into_iter().find(|kind| kind.word() == version.kind) else { continue };
-        let begin = |version: &ObjectVersion| (version.valid_from, version.recorded_at);
-        let known = newest.entry((kind, &version.name)).or_insert(version);
-        if begin(version) > begin(known) {
-            *known = version;
-        }
-    }
+    let named = |version: &ObjectVersion| (version.kind.clone(), version.name.clone());
+    let all: BTreeSet<_> = versions.iter().map(named).collect();
+    let in_order = Kind::ALL
+        .into_iter()
+        .flat_map(|kind| all.iter().filter(move |(word, _)| word == kind.word()).map(move |object| (kind, object)));
     let mut text = String::new();
-    for ((kind, _), version) in newest {
-        let table = serde_json::from_str::<toml::Table>(&version.body).unwrap_or_default();
+    for (kind, object) in in_order {
+        let course = Course::new(object, versions, "", now);
+        let Some(version) = course.at(now).filter(|version| !version.is_end()) else { continue };
+        let mut table = serde_json::from_str::<toml::Table>(&version.body).unwrap_or_default();
+        if let Some(end) = course.after(now).iter().find(|version| version.is_end()) {
+            table.insert("ends".to_owned(), end.valid_from.to_string().into());
+        }
         // Only text, whole numbers, flags, lists and tables: all of them can be written.
         let root = toml::Table::from_iter([(kind.word().to_owned(), toml::Value::Array(vec![table.into()]))]);
         let _ = writeln!(text, "{}", toml::to_string(&root).unwrap_or_default());
     }
     text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const FILE: &str = r#"
-[[contract]]
-name = "office"
-target = "99.5"
-window = [{ days = ["mon"], from = "08:00", to = "18:00" }]
-[contract.holidays]
-good_friday = true
-[[check]]
-name = "web"
-kind = "tcp"
-address = "localhost:80"
-[[service]]
-name = "portal"
-contract = "office"
-expression = { any = ["web", { at_least = 1, of = ["web"] }] }
-"#;
-
-    fn config() -> Config {
-        Config::parse("collector.toml", "").expect("valid")
-    }
-
-    fn written(text: &str) -> Vec<Written> {
-        read_files(&[("a.toml".to_owned(), text.to_owned())]).expect("readable")
-    }
-
-    async fn apply(store: &Store, text: &str, now: i64) -> Result<Plan, ApplyError> {
-        let (plan, seen) = prepare(store, &config(), &written(text), "anna", UtcTime(now)).await?;
-        commit(store, &plan, seen, "anna").await?;
-        Ok(plan)
-    }
-
-    #[tokio::test]
-    async fn the_same_files_twice_change_nothing_and_a_changed_key_is_one_version() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let store = Store::open(dir.path()).expect("opens");
-        assert_eq!(apply(&store, FILE, 1_000).await.expect("applied").changes.len(), 3);
-        let again = apply(&store, FILE, 2_000).await.expect("applied");
-        assert_eq!((again.changes.len(), again.unchanged), (0, 3));
-        let stricter = FILE.replace("99.5", "99.9").replace("[[check]]", "[[contract]]\nname = \"other\"\n[[check]]");
-        let plan = apply(&store, &stricter, 3_000).await.expect("applied");
-        let words = plan.in_words();
-        assert!(
-            words.contains("contract \"office\" from 1970-01-01T00:00:03Z\n  ~ target = \"99.5\" -> \"99.9\"\n"),
-            "{words}"
-        );
-        assert!(words.contains("contract \"other\" since ever\n  + name = \"other\"\n"), "{words}");
-        assert!(words.ends_with("2 new versions, 2 objects unchanged\n"), "{words}");
-        assert_eq!(store.audit_tail(20).await.expect("read").len(), 5);
-        store.close().await;
-    }
-
-    #[tokio::test]
-    async fn a_dry_run_writes_nothing_and_one_mistake_keeps_everything_out() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let store = Store::open(dir.path()).expect("opens");
-        let (plan, seen) = prepare(&store, &config(), &written(FILE), "anna", UtcTime(5)).await.expect("good");
-        assert_eq!(store.object_generation().await.expect("read"), Generation(0));
-        let wrong =
-            apply(&store, &FILE.replace("expression = { any = [\"web\"", "expression = { any = [\"wbe\""), 5).await;
-        assert!(
-            matches!(&wrong, Err(ApplyError::Refused(_))) && wrong.expect_err("refused").to_string().contains("wbe")
-        );
-        assert_eq!(store.object_generation().await.expect("read"), Generation(0));
-        apply(&store, FILE, 6).await.expect("applied");
-        assert!(matches!(commit(&store, &plan, seen, "bert").await, Err(ApplyError::Overtaken)));
-        store.close().await;
-    }
-
-    #[tokio::test]
-    async fn the_past_changes_only_with_a_date_and_a_reason() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let store = Store::open(dir.path()).expect("opens");
-        apply(&store, FILE, 1_000).await.expect("applied");
-        let past = FILE.replace("target = \"99.5\"", "target = \"99\"\nfrom = \"1970-01-01T00:00:01Z\"");
-        let refused = apply(&store, &past, 9_000).await.expect_err("without a reason").to_string();
-        assert!(refused.contains("changes the past from 1970-01-01T00:00:01Z without saying why"), "{refused}");
-        let told = past.replace("target = \"99\"", "target = \"99\"\nreason = \"as signed\"");
-        let plan = apply(&store, &told, 9_000).await.expect("with a reason");
-        assert!(plan.in_words().contains("from 1970-01-01T00:00:01Z, changes the past"), "{}", plan.in_words());
-        store.close().await;
-    }
-
-    #[tokio::test]
-    async fn what_was_exported_applies_as_unchanged() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let store = Store::open(dir.path()).expect("opens");
-        apply(&store, FILE, 1_000).await.expect("applied");
-        apply(&store, &FILE.replace("99.5", "99.9"), 2_000).await.expect("applied");
-        let (_, versions) = store.object_versions().await.expect("read");
-        let exported = export(&versions, UtcTime(5_000));
-        let plan = apply(&store, &exported, 6_000).await.expect("applied");
-        assert_eq!((plan.changes.len(), plan.unchanged), (0, 3), "{exported}");
-        store.close().await;
-    }
 }

@@ -4,6 +4,7 @@
 //! they change is in force within five seconds. Exit status: 0 done, 1 failed, 2 unusable input.
 
 mod agreement;
+mod ca;
 mod operate;
 mod rebuild;
 
@@ -16,19 +17,19 @@ use clap::{Args, Parser, Subcommand};
 use peil_proto::ids::AgentId;
 use peil_proto::settings::Refused;
 use peil_proto::time::{UtcTime, WallClock};
-use peil_proto::token::{CaFingerprint, Token};
+use peil_proto::token::Token;
 use peil_proto::units::Millis;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::{Access, AccessStore, PasswordCost, Role, first_run_password};
-use crate::apply::ApplyError;
+use crate::apply::{ApplyError, Missing};
 use crate::config::{Config, DEFAULT_PATH};
 use crate::evaluate::Form;
-use crate::pki::Authority;
 use crate::store::Store;
+use crate::store::access::UserRow;
 use crate::store::audit::AuditVerdict;
 use crate::store::tokens::{NewToken, TokenRow};
-use crate::{app, evaluate, manual};
+use crate::{app, evaluate, manual, rotation};
 
 /// Judges what agents saw against the contract: availability, breaches, patches, energy, alerts, pages.
 #[derive(Parser)]
@@ -68,6 +69,12 @@ enum Command {
         /// Only show what would change
         #[arg(long)]
         dry_run: bool,
+        /// End what was applied before and no file has any more, now
+        #[arg(long, requires = "reason")]
+        prune: bool,
+        /// Why it ends
+        #[arg(long, requires = "prune", value_name = "TEXT")]
+        reason: Option<String>,
     },
     /// Print what was applied, as a file that `apply` takes
     Export(ConfigArg),
@@ -83,6 +90,9 @@ enum Command {
     /// Enrolled agents
     #[command(subcommand)]
     Agent(AgentCommand),
+    /// The authority that agents trust: show, replace, retire
+    #[command(subcommand)]
+    Ca(ca::CaCommand),
     /// People who may sign in
     #[command(subcommand)]
     User(UserCommand),
@@ -184,6 +194,13 @@ enum TokenCommand {
 enum AgentCommand {
     /// All agents with their last contact
     List(ConfigArg),
+    /// End the alert about an agent that runs from a copy of its state, once that was seen to
+    Accept {
+        #[command(flatten)]
+        config: ConfigArg,
+        /// Its 32 hex digits, from `agent list`
+        agent: String,
+    },
     /// Refuse an agent from now on
     Revoke {
         #[command(flatten)]
@@ -195,8 +212,35 @@ enum AgentCommand {
 
 #[derive(Subcommand)]
 enum UserCommand {
-    /// Set a new random password for the admin and print it; all sessions end
-    Password(ConfigArg),
+    /// Let somebody sign in; prints a random password, once
+    Add {
+        #[command(flatten)]
+        config: ConfigArg,
+        /// Name to sign in with, and in the audit log
+        #[arg(value_parser = user_name)]
+        name: String,
+        /// viewer reads; editor changes the agreement and proposes; approver proposes and decides (exclusions, months);
+        /// admin may do everything
+        #[arg(long, default_value = "viewer", value_parser = role)]
+        role: Role,
+    },
+    /// Everybody who can sign in
+    List(ConfigArg),
+    /// Somebody can sign in no more; all sessions end
+    Remove {
+        #[command(flatten)]
+        config: ConfigArg,
+        /// Who
+        name: String,
+    },
+    /// Set a new random password and print it; all sessions end
+    Password {
+        #[command(flatten)]
+        config: ConfigArg,
+        /// Whose
+        #[arg(default_value = app::ADMIN)]
+        name: String,
+    },
 }
 
 #[derive(Subcommand)]
@@ -208,7 +252,7 @@ enum ApiTokenCommand {
         /// What it is for
         #[arg(long)]
         label: String,
-        /// viewer reads; admin may also decide (exclusions, months, agreement)
+        /// viewer, editor, approver or admin, as for `user add`
         #[arg(long, default_value = "viewer", value_parser = role)]
         role: Role,
         /// Days until it expires
@@ -275,8 +319,10 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
             ))
         }
         Command::Sla(_) => Ok(()),
-        Command::Apply { config, dir, dry_run } => {
-            runtime.block_on(agreement::apply_dir(&config.config, &dir, dry_run, clock.now()))
+        // Clap takes a reason with --prune only.
+        Command::Apply { config, dir, dry_run, prune: _, reason } => {
+            let missing = reason.map_or(Missing::GoOn, |reason| Missing::End { reason });
+            runtime.block_on(agreement::apply_dir(&config.config, &dir, dry_run, &missing, clock.now()))
         }
         Command::Export(arg) => runtime.block_on(agreement::export(&arg.config, clock.now())),
         Command::Exclusion(command) => runtime.block_on(agreement::exclusion(command, clock.now())),
@@ -286,7 +332,8 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         }
         Command::Token(command) => runtime.block_on(token(command, &clock)),
         Command::Agent(command) => runtime.block_on(agent(command, &clock)),
-        Command::User(UserCommand::Password(arg)) => runtime.block_on(new_password(&arg.config, clock)),
+        Command::Ca(command) => runtime.block_on(ca::run(command, clock.now())),
+        Command::User(command) => runtime.block_on(user(command, clock)),
         Command::ApiToken(ApiTokenCommand::Create { config, label, role, days }) => {
             runtime.block_on(api_token(&config.config, label, role, days, clock))
         }
@@ -345,7 +392,14 @@ fn log_to_stderr() {
 }
 
 fn role(word: &str) -> Result<Role, String> {
-    Role::from_word(word).ok_or_else(|| "it is viewer or admin".to_owned())
+    Role::from_word(word).ok_or_else(|| "it is viewer, editor, approver or admin".to_owned())
+}
+
+/// A name that reads well in a log and in a path.
+fn user_name(name: &str) -> Result<String, String> {
+    let good = |c: char| c.is_alphanumeric() || "._-@".contains(c);
+    let fits = (1..=64).contains(&name.chars().count()) && name.chars().all(good);
+    fits.then(|| name.to_owned()).ok_or_else(|| "it has 1 to 64 letters, digits, '.', '_', '-' or '@'".to_owned())
 }
 
 /// Who did it, for the audit log.
@@ -370,10 +424,10 @@ async fn token(command: TokenCommand, clock: &WallClock) -> anyhow::Result<()> {
         TokenCommand::Create { config, label, group, minutes } => {
             let (config, store) = open(&config.config)?;
             let now = clock.now();
-            let authority = Authority::open_or_create(&config.data_dir.join("pki"), app::AUTHORITY, now)?;
+            let authorities = rotation::open(&store, &config.data_dir.join("pki"), now).await?;
             let mut random = [0; 20];
             getrandom::fill(&mut random).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
-            let token = Token::make(random, CaFingerprint::of(authority.certificate()));
+            let token = Token::make(random, authorities.in_force().fingerprint());
             let expires_at = now.plus(Millis(minutes * Millis::MINUTE.0));
             let new = NewToken { hash: token.secret_hash(), label, group, created_at: now, expires_at };
             store.create_token(new, &operator()).await?;
@@ -431,19 +485,23 @@ async fn agent(command: AgentCommand, clock: &WallClock) -> anyhow::Result<()> {
             for row in store.agents().await? {
                 let contact = row.last_contact.map_or("never heard".to_owned(), |at| format!("last heard {at}"));
                 let standing = row.revoked_at.map_or(contact, |at| format!("revoked {at}"));
-                say(&format!("{}  {}  {standing}  certificate until {}", row.agent, row.hostname, row.cert_not_after))?;
+                let labels = if row.labels.is_empty() { String::new() } else { format!("  {}", row.labels) };
+                say(&format!(
+                    "{}  {}  {standing}  certificate until {}{labels}",
+                    row.agent, row.hostname, row.cert_not_after
+                ))?;
             }
             store.close().await;
             Ok(())
         }
+        AgentCommand::Accept { config, agent } => {
+            let (id, store) = the_agent(&config, &agent).await?;
+            store.accept_copied(id, clock.now(), &operator()).await?;
+            store.close().await;
+            say(&format!("{id} is as it should be; the alert ends within seconds, and comes back if it shows again"))
+        }
         AgentCommand::Revoke { config, agent } => {
-            let id = AgentId::parse(&agent)
-                .with_context(|| format!("{agent:?} is not an agent id; `agent list` shows them"))?;
-            let (_, store) = open(&config.config)?;
-            anyhow::ensure!(
-                store.agents().await?.iter().any(|row| row.agent == id),
-                "no agent {id}; `agent list` shows them"
-            );
+            let (id, store) = the_agent(&config, &agent).await?;
             store.revoke(id, clock.now(), &operator()).await?;
             store.close().await;
             say(&format!("{id} is revoked; a running collector ends its stream within five seconds"))
@@ -451,13 +509,52 @@ async fn agent(command: AgentCommand, clock: &WallClock) -> anyhow::Result<()> {
     }
 }
 
-async fn new_password(config: &Path, clock: WallClock) -> anyhow::Result<()> {
-    let (_, store) = open(config)?;
-    let access = Access::new(AccessStore::Store(store.clone()), clock, PasswordCost::STANDARD)?;
-    let password = first_run_password()?;
-    access.set_password(app::ADMIN, Role::Admin, &password).await?;
+/// The agent with this id, which must be known, and the store it is known to.
+async fn the_agent(config: &ConfigArg, agent: &str) -> anyhow::Result<(AgentId, Store)> {
+    let id = AgentId::parse(agent).with_context(|| format!("{agent:?} is not an agent id; `agent list` shows them"))?;
+    let (_, store) = open(&config.config)?;
+    anyhow::ensure!(store.agents().await?.iter().any(|row| row.agent == id), "no agent {id}; `agent list` shows them");
+    Ok((id, store))
+}
+
+async fn user(command: UserCommand, clock: WallClock) -> anyhow::Result<()> {
+    let (UserCommand::Add { config, .. }
+    | UserCommand::List(config)
+    | UserCommand::Remove { config, .. }
+    | UserCommand::Password { config, .. }) = &command;
+    let (_, store) = open(&config.config)?;
+    let access = Access::new(AccessStore::Store(store.clone()), clock.clone(), PasswordCost::STANDARD)?;
+    let said = match command {
+        UserCommand::Add { name, role, .. } => {
+            anyhow::ensure!(!access.has_user(&name).await?, "{name} can sign in already; `user password` sets another");
+            new_password(&access, &name, role).await?
+        }
+        UserCommand::List(_) => {
+            let row = |user: &UserRow| format!("{}  {}  since {}", user.name, user.role, user.changed_at);
+            store.users().await?.iter().map(row).collect::<Vec<_>>().join("\n")
+        }
+        UserCommand::Remove { name, .. } => {
+            anyhow::ensure!(
+                name != app::ADMIN,
+                "{name} is made anew at every start; `user password` locks out who had it"
+            );
+            store.remove_user(&name, clock.now(), &operator()).await?;
+            format!("{name} cannot sign in any more")
+        }
+        UserCommand::Password { name, .. } => {
+            let role = access.role_of(&name).await?;
+            let role = role.with_context(|| format!("there is no user {name:?}; `user add` makes one"))?;
+            new_password(&access, &name, role).await?
+        }
+    };
     store.close().await;
-    say(&format!("{} now signs in with  {password}", app::ADMIN))
+    say(&said)
+}
+
+async fn new_password(access: &Access, name: &str, role: Role) -> anyhow::Result<String> {
+    let password = first_run_password()?;
+    access.set_password(name, role, &password).await?;
+    Ok(format!("{name} ({}) now signs in with  {password}", role.word()))
 }
 
 async fn api_token(config: &Path, label: String, role: Role, days: i64, clock: WallClock) -> anyhow::Result<()> {

@@ -12,6 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use peil_proto::ids::AgentId;
+use peil_proto::labels::Labels;
 use peil_proto::plan::CheckDef;
 use peil_proto::settings::{Document, Fields, Mistakes, Refused, read_file};
 use peil_proto::units::Millis;
@@ -117,21 +119,41 @@ pub struct Service {
     pub timezone: String,
 }
 
+/// Before an agent's id, where a check names one agent and no other: `agent:0123…`.
+pub const ONE_AGENT: &str = "agent:";
+
+/// How the names of checks of a host's own begin; no other check should be called so.
+pub const LOCAL: &str = "local.";
+
 /// A check and who runs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Check {
     /// What agents get; its number is 0 until the store gave it one.
     pub def: CheckDef,
-    /// Hosts or groups that run it; `*` is all.
+    /// Hosts, groups or agents ([`ONE_AGENT`]) that run it; `*` is all.
     pub agents: Vec<String>,
+    /// Of those, only hosts with all these labels.
+    pub labels: Labels,
     /// Vantages that must agree.
     pub quorum: usize,
 }
 
 impl Check {
-    /// Whether the agent on `hostname` in `group` runs this check.
-    pub fn is_for(&self, hostname: &str, group: &str) -> bool {
-        self.agents.iter().any(|who| who == "*" || who == hostname || (!group.is_empty() && who == group))
+    /// The agent that runs this as a check of its host's own (`ingest/local_checks.rs`).
+    pub fn local_to(&self) -> Option<AgentId> {
+        let [only] = &self.agents[..] else { return None };
+        let of_a_host = self.def.name.starts_with(LOCAL);
+        only.strip_prefix(ONE_AGENT).filter(|_| of_a_host).and_then(AgentId::parse)
+    }
+
+    /// Whether `agent` on `hostname` in `group`, a host with these `labels`, runs this check.
+    pub fn is_for(&self, agent: AgentId, hostname: &str, group: &str, labels: &Labels) -> bool {
+        let named = |who: &String| match who.strip_prefix(ONE_AGENT) {
+            // A name that a host gives itself is no id.
+            Some(id) => AgentId::parse(id) == Some(agent),
+            None => who == "*" || who == hostname || (!group.is_empty() && who == group),
+        };
+        self.agents.iter().any(named) && labels.have_all(&self.labels)
     }
 }
 

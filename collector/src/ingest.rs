@@ -6,6 +6,7 @@
 //! transaction that registers the agent.
 
 pub mod enrolment;
+mod local_checks;
 pub mod session;
 #[cfg(test)]
 mod tests;
@@ -16,12 +17,15 @@ use peil_proto::ids::AgentId;
 use peil_proto::time::WallClock;
 use peil_proto::wire::telemetry_server::Telemetry;
 use peil_proto::wire::{AgentMessage, CollectorMessage};
+use rustls::pki_types::CertificateDer;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::config::Config;
+use crate::pki::Authorities;
 use crate::plans::Plans;
 use crate::presence::Presence;
 use crate::store::Store;
@@ -37,6 +41,10 @@ pub struct TelemetryService {
     pub store: Store,
     /// What agents are to run.
     pub plans: watch::Receiver<Arc<Plans>>,
+    /// What the settings say, with which checks of hosts must make sense.
+    pub config: Arc<Config>,
+    /// Whom agents are to trust.
+    pub authorities: watch::Receiver<Arc<Authorities>>,
     /// Who is here.
     pub presence: Presence,
     /// Wall clock.
@@ -47,6 +55,14 @@ pub struct TelemetryService {
     pub sessions: TaskTracker,
     /// Ends all sessions.
     pub stop: CancellationToken,
+}
+
+/// The agent on the other side.
+pub(crate) struct Peer {
+    /// Who it is.
+    agent: AgentId,
+    /// What says so.
+    certificate: Option<CertificateDer<'static>>,
 }
 
 /// Who is on the other side; refused without a certificate of ours.
@@ -66,8 +82,9 @@ impl Telemetry for TelemetryService {
         if !admitted {
             return Err(Status::permission_denied("this agent is revoked or unknown here; enrol it again"));
         }
+        let certificate = request.extensions().get::<ConnectInfo>().and_then(|peer| peer.certificate.clone());
         let (answers, stream) = mpsc::channel(ANSWERS);
-        self.sessions.spawn(session::run(self.clone(), agent, request.into_inner(), answers));
+        self.sessions.spawn(session::run(self.clone(), Peer { agent, certificate }, request.into_inner(), answers));
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 }

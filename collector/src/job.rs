@@ -10,11 +10,11 @@
 //! | [`compact`] | blocks of days that are over | day blocks in their place; times and states of days and months | every five minutes |
 //! | [`retain`] | ages | nothing: what is old enough goes | every ten minutes |
 //! | [`agree`] | applied versions | the agreement in force | every five seconds |
-//! | [`month`] | new blocks, agreement, exclusions | drafts of months that are over; editions on the agreed day | every minute |
+//! | [`month`] | new blocks, agreement, exclusions | drafts of months that are over; editions on the agreed day | every minute, and when late blocks about them were judged |
 //! | [`recheck`] | live state and blocks, at night | whether both give the same figures | once a day |
 //! | [`lead`] | leases, connections | which duties are this collector's, who is connected here | every five seconds, every second |
 //! | [`verify`] | stored values, their blocks | nothing: what differs is told, and raised | once a day |
-//! | [`keep`] | agents, sessions, certificates | revocations in force, expired sessions gone | every five seconds |
+//! | [`keep`] | agents, sessions, certificates | revocations in force, expired sessions gone, clock errors | every five seconds |
 //! | [`look`] | the store as a whole | nothing; a survey for `/metrics` | every half minute |
 //!
 //! The first three run in this order in one task, because each reads what the one before wrote; delivery has
@@ -87,6 +87,8 @@ pub struct Pipeline {
     pub committed: Arc<Notify>,
     /// Wakes delivery.
     pub raised: Arc<Notify>,
+    /// Wakes whoever makes the months that are over.
+    pub past_changed: Arc<Notify>,
 }
 
 impl Pipeline {
@@ -126,6 +128,9 @@ impl Pipeline {
         let in_force = Arc::clone(&self.in_force.borrow());
         self.judge.follow(&in_force.checks_to_fold()).await?;
         self.judge.activate().await?;
+        if self.judge.take_past_changed() {
+            self.past_changed.notify_one();
+        }
         let started = Instant::now();
         if started < *figures_due {
             return Ok(());

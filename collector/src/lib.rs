@@ -1,7 +1,7 @@
 //! The collector: turns what agents saw into what the contract speaks about.
 //!
 //! The rooms follow the data: IN (`ingest`), KEEP (`store`), JUDGE (`contract`, `live`, `derive`), DRIVE (`job`),
-//! TELL (`snapshot`, `alert`, `web`), TRUST (`pki`, `tls`, `access`). Suggested reading order is the order below;
+//! TELL (`snapshot`, `alert`, `web`), TRUST (`pki`, `tls`, `rotation`, `access`). Suggested reading order is the order below;
 //! `app` ties them together and is the only place that spawns.
 
 pub mod cli;
@@ -35,6 +35,7 @@ pub mod web;
 
 pub mod pki;
 pub mod tls;
+pub mod rotation;
 pub mod access;
 
 /// An error with its causes, on one line: for the one place that prints it.

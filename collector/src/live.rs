@@ -4,8 +4,8 @@
 //! them), so a restart, or another collector, rebuilds it by reading blocks again. Nothing here does I/O or reads a clock.
 //! Of what a host or check tells about itself the newest by its own time stays, whatever came last.
 //!
-//! A sample older than the newest of its vantage is *late*: it cannot be folded in, so the vantage is
-//! marked and the `judge` job rebuilds it from the blocks. Energy of hours that are no longer in memory is
+//! A sample that is older than the newest of its vantage and breaks a run of it is *late*: its time is marked, and the
+//! `judge` job reads the samples around it again from the blocks. Energy of hours that are no longer in memory is
 //! not started anew from nothing either: such an hour is marked and computed from the blocks.
 //!
 //! Limits: memory follows the number of changes and hours within the horizon, not the number of samples.
@@ -27,6 +27,7 @@ use peil_proto::units::Millis;
 use crate::contract;
 use crate::contract::energy::{self, HourEnergy};
 use crate::contract::patch::{self, Change, OpenFinding, PackageKey};
+use crate::contract::span::Span;
 use crate::contract::track::{Pushed, Track};
 
 /// One check as one agent sees it.
@@ -89,8 +90,45 @@ pub struct Changes {
     pub hours: BTreeSet<(AgentId, UtcTime)>,
     /// Hours whose energy changed but that are no longer in memory: to be computed from the blocks.
     pub forgotten_hours: BTreeSet<(AgentId, UtcTime)>,
-    /// Vantages with late samples.
-    pub late: BTreeSet<(CheckNo, AgentId)>,
+    /// When late samples were due.
+    pub late: Late,
+}
+
+/// By vantage, the time in which samples were due that could not be folded in.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Late(BTreeMap<(CheckNo, AgentId), Span>);
+
+impl Late {
+    /// Marks a time of a vantage.
+    pub fn mark(&mut self, check: CheckNo, agent: AgentId, due: Span) {
+        let marked = self.0.entry((check, agent)).or_insert(due);
+        *marked = Span::new(marked.from.min(due.from), marked.to.max(due.to));
+    }
+
+    /// Marks what another marks.
+    pub fn join(&mut self, other: Self) {
+        other.0.into_iter().for_each(|((check, agent), due)| self.mark(check, agent, due));
+    }
+
+    /// The samples of this vantage are as they should be.
+    pub fn settle(&mut self, check: CheckNo, agent: AgentId) {
+        self.0.remove(&(check, agent));
+    }
+
+    /// Drops what was due before `horizon`.
+    pub fn forget_before(&mut self, horizon: UtcTime) {
+        self.0.retain(|_, due| due.to > horizon);
+    }
+
+    /// Whether nothing is marked.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// What is marked.
+    pub fn iter(&self) -> impl Iterator<Item = (CheckNo, AgentId, Span)> {
+        self.0.iter().map(|((check, agent), due)| (*check, *agent, *due))
+    }
 }
 
 /// Whether a block is new, or read again to rebuild memory.
@@ -168,9 +206,10 @@ impl Live {
         let vantage = self.vantages.entry((sample.check, agent)).or_insert_with(|| Vantage::new(check));
         match vantage.track.push(sample.scheduled_at, sample.outcome.state()) {
             Pushed::Appended => vantage.last = Some(*sample),
-            Pushed::Duplicate => {}
+            Pushed::Inserted | Pushed::Duplicate => {}
             Pushed::Late => {
-                changes.late.insert((sample.check, agent));
+                let due = Span::new(sample.scheduled_at, sample.scheduled_at.plus(Millis(1)));
+                changes.late.mark(sample.check, agent, due);
             }
         }
     }
@@ -240,6 +279,18 @@ impl Live {
         if let Some(vantage) = self.vantages.get_mut(&(check, agent)) {
             vantage.track = Track::of_samples(vantage.track.hold(), samples);
         }
+    }
+
+    /// Which samples must be read again to fold in late ones that were due in `late`; `None` for an unknown vantage.
+    pub fn window(&self, check: CheckNo, agent: AgentId, late: Span) -> Option<Span> {
+        self.vantages.get(&(check, agent)).map(|vantage| vantage.track.window(late))
+    }
+
+    /// Puts `samples`, all of one vantage that were due in `window`, in their place. False, and nothing has changed,
+    /// when they do not fit: then [`Live::replace_track`] it with all.
+    pub fn splice_track(&mut self, check: CheckNo, agent: AgentId, window: Span, samples: &[(UtcTime, State)]) -> bool {
+        let vantage = self.vantages.get_mut(&(check, agent));
+        vantage.is_none_or(|vantage| vantage.track.splice(window, samples))
     }
 
     /// Drops what lies before `horizon`, keeping what holds there.

@@ -4,9 +4,10 @@
 //! command line, API, pages and the job that drafts. What is sealed is made from the store at that moment and kept
 //! with its data, so that it can be handed out when the blocks are long gone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use peil_proto::time::UtcTime;
+use peil_proto::units::Millis;
 use serde_json::Value;
 
 use crate::agreement::InForce;
@@ -140,9 +141,9 @@ pub struct Made {
 }
 
 impl Made {
-    /// The figure of a bundle.
-    pub fn of(bundle: Bundle, blocks: BlocksSeen) -> Self {
-        let findings = Findings::of(&bundle, None);
+    /// The figure of a bundle; a draft tells no quality, so nobody asks for its clock error.
+    pub fn of(bundle: Bundle, blocks: BlocksSeen, clock_error: Option<Millis>) -> Self {
+        let findings = Findings::of(&bundle, clock_error);
         Self { bundle, findings, blocks }
     }
 
@@ -156,6 +157,28 @@ impl Made {
             figure: canonical(&self.findings.figure),
         }
     }
+}
+
+/// Makes the draft of `service`'s `month`, which is over: from then on it is followed like those that were drafted by
+/// themselves. For a month before the first agent was enrolled, whose records came later.
+///
+/// # Errors
+/// [`MonthError::NoService`], [`MonthError::Objected`] while the month runs, [`MonthError::Store`].
+pub async fn draft(
+    store: &Store,
+    in_force: &InForce,
+    (service, month): (&str, Month),
+    now: UtcTime,
+) -> Result<(), MonthError> {
+    let life = life(in_force, None, service, month, &[], now);
+    let life = life.ok_or_else(|| MonthError::NoService(service.to_owned()))?;
+    if life.stage(now) == Stage::Open {
+        let (service, objection) = (service.to_owned(), Objection::NotOver(life.ends));
+        return Err(MonthError::Objected { service, month, objection });
+    }
+    let made = refold::month(store, in_force, service, month, now).await?;
+    let (bundle, blocks) = made.ok_or_else(|| MonthError::NoService(service.to_owned()))?;
+    Ok(store.put_month_figures(vec![Made::of(bundle, blocks, None).draft(now)]).await?)
 }
 
 /// Seals or supersedes `service`'s `month` as it is known now.
@@ -172,7 +195,19 @@ pub async fn fulfil(
 ) -> Result<Edition, MonthError> {
     let made = refold::month(store, in_force, service, month, now).await?;
     let (bundle, blocks) = made.ok_or_else(|| MonthError::NoService(service.to_owned()))?;
-    seal_made(store, in_force, seal_day, &Made::of(bundle, blocks), wish, now).await
+    let clock_error = clock_error(store, &bundle).await?;
+    seal_made(store, in_force, seal_day, &Made::of(bundle, blocks, clock_error), wish, now).await
+}
+
+/// The largest clock error measured of any vantage whose evidence is in `bundle`, while that evidence was made; `None`
+/// when nobody measured one, as of records that came from before the collector knew the agent.
+async fn clock_error(store: &Store, bundle: &Bundle) -> Result<Option<Millis>, StoreError> {
+    let Some(first) = bundle.dated.chapters.first() else { return Ok(None) };
+    let evidence = refold::evidence_of(bundle.dated.month, &first.terms.timezone);
+    let errors = store.clock_errors(evidence.from.day(), evidence.to.day()).await?;
+    let checks = bundle.dated.chapters.iter().flat_map(|chapter| chapter.checks.values());
+    let vantages: BTreeSet<&String> = checks.flat_map(|check| check.vantages.keys()).collect();
+    Ok(errors.into_iter().filter(|(agent, _)| vantages.contains(&agent.to_string())).map(|(_, error)| error).max())
 }
 
 /// As [`fulfil`], of a month that was made already.

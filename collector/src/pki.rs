@@ -14,6 +14,7 @@
 //! Deliberately absent: revocation lists. Only this collector checks agents' certificates, so revocation
 //! is a row it keeps ([`crate::tls::Admission`]), effective at the next handshake instead of the next list.
 
+pub mod authorities;
 pub mod certificate;
 pub mod csr;
 pub mod server;
@@ -37,6 +38,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 
+pub use authorities::Authorities;
 pub use certificate::{CertificateFacts, Serial, agent_of};
 pub use csr::RequestError;
 pub use server::ServerCertificate;
@@ -44,7 +46,7 @@ pub use server::ServerCertificate;
 /// How far back a certificate's first moment lies, for hosts whose clock is behind.
 pub const CLOCK_SKEW: Millis = Millis::HOUR;
 
-/// Life of an authority made here: ten years of 365 days. Replacing it means enrolling every host again.
+/// Life of an authority made here: ten years of 365 days. Replacing it: [`authorities`].
 const AUTHORITY_LIFE: Millis = Millis(10 * 365 * 24 * Millis::HOUR.0);
 
 /// X.520 allows so many characters in a common name; a longer one is refused.
@@ -138,6 +140,20 @@ pub enum PkiError {
     /// The signing request.
     #[error(transparent)]
     Request(#[from] RequestError),
+    /// None of the pairs in the directory is the one that agents trust.
+    #[error(
+        "the agents of this database trust the authority {wanted}, and {} does not hold it: copy its two files (ca*.key and ca*.pem) from a collector that has them, or from the back-up",
+        directory.display()
+    )]
+    NotHere {
+        /// Where it was looked for.
+        directory: PathBuf,
+        /// The one in force.
+        wanted: CaFingerprint,
+    },
+    /// rustls cannot verify agents with it.
+    #[error("cannot verify agents with this authority: {0}")]
+    Verifier(String),
     /// The cryptography itself.
     #[error("cannot {attempt}")]
     Crypto {
@@ -297,8 +313,7 @@ impl Authority {
             WebPkiClientVerifier::builder_with_provider(self.roots().map_err(|e| e.to_string())?, provider())
                 .build()
                 .map_err(|e| e.to_string())?;
-        let at = UnixTime::since_unix_epoch(Duration::from_millis(u64::try_from(now.0).unwrap_or(0)));
-        verifier.verify_client_cert(&trial.der, &[], at).map(|_| ()).map_err(|e| e.to_string())
+        verifier.verify_client_cert(&trial.der, &[], unix(now)).map(|_| ()).map_err(|e| e.to_string())
     }
 }
 
@@ -357,6 +372,10 @@ fn set_validity(params: &mut CertificateParams, from: UtcTime, to: UtcTime) -> R
     params.not_before = epoch + Duration::from_secs(first);
     params.not_after = epoch + Duration::from_secs(last);
     Ok(())
+}
+
+fn unix(at: UtcTime) -> UnixTime {
+    UnixTime::since_unix_epoch(Duration::from_millis(u64::try_from(at.0).unwrap_or(0)))
 }
 
 fn whole_second(at: UtcTime) -> UtcTime {

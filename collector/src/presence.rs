@@ -6,7 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use peil_proto::ids::AgentId;
 use peil_proto::time::UtcTime;
+use peil_proto::units::Millis;
 use tokio_util::sync::CancellationToken;
+
+use crate::store::clocks::ClockSeen;
 
 /// What is known of one agent's connection.
 #[derive(Debug, Clone, Default)]
@@ -19,6 +22,8 @@ pub struct Contact {
     pub clock_ahead_ms: i64,
     /// Why it refused the last plan, or which checks of it it cannot run.
     pub plan_refused: Vec<String>,
+    /// What is wrong with the checks of its host's own.
+    pub local_problems: Vec<String>,
 }
 
 /// Runs of one agent that are remembered to recognise one that comes back.
@@ -26,6 +31,8 @@ const RUNS_MAX: usize = 8;
 
 struct Entry {
     contact: Contact,
+    /// The largest clock error that nobody has taken yet to keep it.
+    clock: Option<ClockSeen>,
     /// Runs that greeted, the newest last.
     runs: Vec<u64>,
     session: u64,
@@ -60,10 +67,13 @@ impl Presence {
         if let Some(entry) = &previous {
             entry.stop.cancel();
         }
-        let contact = Contact { connected: true, last: at, clock_ahead_ms, plan_refused: Vec::new() };
+        let contact =
+            Contact { connected: true, last: at, clock_ahead_ms, plan_refused: Vec::new(), local_problems: Vec::new() };
+        let seen = ClockSeen { agent, at, ahead: Millis(clock_ahead_ms) };
+        let clock = larger(previous.as_ref().and_then(|entry| entry.clock), seen);
         let stop = CancellationToken::new();
         let runs = previous.map(|entry| entry.runs).unwrap_or_default();
-        agents.insert(agent, Entry { contact, runs, session: number, stop: stop.clone() });
+        agents.insert(agent, Entry { contact, clock: Some(clock), runs, session: number, stop: stop.clone() });
         (Session { presence: self.clone(), agent, number, replaced: stop }, was_connected)
     }
 
@@ -72,12 +82,36 @@ impl Presence {
         self.lock().iter().map(|(agent, entry)| (*agent, entry.contact.clone())).collect()
     }
 
+    /// Clock errors measured since this was asked last, the largest of each agent. Who cannot keep them gives them back.
+    pub fn take_clocks(&self) -> Vec<ClockSeen> {
+        self.lock().values_mut().filter_map(|entry| entry.clock.take()).collect()
+    }
+
+    /// As if these had not been taken.
+    pub fn give_back_clocks(&self, clocks: Vec<ClockSeen>) {
+        let mut agents = self.lock();
+        for seen in clocks {
+            if let Some(entry) = agents.get_mut(&seen.agent) {
+                entry.clock = Some(larger(entry.clock, seen));
+            }
+        }
+    }
+
+    /// How many streams are open.
+    pub fn connected(&self) -> usize {
+        self.lock().values().filter(|entry| entry.contact.connected).count()
+    }
+
     /// Ends the stream of an agent whose certificate was revoked.
     pub fn expel(&self, agent: AgentId) {
         if let Some(entry) = self.lock().get(&agent) {
             entry.stop.cancel();
         }
     }
+}
+
+fn larger(before: Option<ClockSeen>, seen: ClockSeen) -> ClockSeen {
+    before.filter(|before| before.error() > seen.error()).unwrap_or(seen)
 }
 
 impl Session {
@@ -106,6 +140,11 @@ impl Session {
             entry.runs.drain(..surplus);
         }
         twin
+    }
+
+    /// What is wrong with the checks of the host's own; the last good ones run.
+    pub fn local_problems(&self, problems: Vec<String>) {
+        self.change(|contact| contact.local_problems = problems);
     }
 
     /// The agent's answer to a plan.
@@ -147,6 +186,21 @@ mod tests {
         assert_eq!([0, 0].map(greets), [false; 2], "an agent that does not tell");
         assert_eq!([2, 3, 2, 4].map(greets), [true, true, true, false]);
         assert!(!(5..100).any(greets), "memory is bounded, and what is forgotten is no twin");
+    }
+
+    #[test]
+    fn the_largest_clock_error_waits_until_it_is_kept() {
+        let presence = Presence::default();
+        let agent = AgentId([1; 16]);
+        for ahead in [5, -80, 7] {
+            drop(presence.enter(agent, UtcTime(1), ahead));
+        }
+        let taken = presence.take_clocks();
+        assert_eq!(taken.iter().map(|seen| seen.ahead.0).collect::<Vec<_>>(), [-80]);
+        assert_eq!(presence.take_clocks(), []);
+        presence.give_back_clocks(taken.clone());
+        drop(presence.enter(agent, UtcTime(2), 9));
+        assert_eq!(presence.take_clocks(), taken, "the store was away meanwhile");
     }
 
     #[test]

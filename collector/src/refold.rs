@@ -209,7 +209,7 @@ impl Ground<'_> {
         now: UtcTime,
     ) -> BTreeMap<String, Testimony> {
         let InForce { agreement, numbers } = self.in_force;
-        let (Some(no), Some(check)) = (numbers.get(name), agreement.checks_at(now).remove(name)) else {
+        let (Some(no), Some(check)) = (numbers.get(name), agreement.checks_known_at(now).remove(name)) else {
             return BTreeMap::new();
         };
         let of_check = tracks.range((*no, AgentId([0; 16]))..=(*no, AgentId([255; 16])));
@@ -217,7 +217,7 @@ impl Ground<'_> {
             let mut track = track.clone();
             let row = self.agents.iter().find(|row| row.agent == *agent);
             let revoked = |row: &AgentRow| row.revoked_at.is_some_and(|at| at <= now);
-            if row.is_none_or(|row| revoked(row) || !check.is_for(&row.hostname, &row.group)) {
+            if row.is_none_or(|row| revoked(row) || !check.is_for(row.agent, &row.hostname, &row.group, &row.labels)) {
                 track.retire();
             }
             (agent.to_string(), Testimony::Track(track))

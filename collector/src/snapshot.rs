@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use peil_proto::ids::AgentId;
+use peil_proto::labels::Labels;
 use peil_proto::sample::State;
 use peil_proto::time::UtcTime;
 use peil_proto::units::{Microjoules, Millis};
@@ -333,6 +334,9 @@ pub struct HostView {
     pub agent: AgentId,
     /// Name of the host.
     pub host: String,
+    /// What the host is for, as it says itself.
+    #[schema(value_type = std::collections::BTreeMap<String, String>)]
+    pub labels: Labels,
     /// Operating system in words; empty until the agent told.
     pub os: String,
     /// Version of the agent.
@@ -354,14 +358,32 @@ pub struct HostView {
     pub losses: Vec<LossView>,
     /// Records waiting in its spool when it last told.
     pub backlog: u64,
+    /// It was seen to run from a copy of its state within the last day, and nobody has seen to it.
+    pub copied: Option<CopiedView>,
     /// Why it refused the last plan; empty when it runs it.
     pub plan_refused: Vec<String>,
+    /// Checks of the host's own (`conf.d`), with what the host saw last. No service counts them unless it names them.
+    pub local_checks: Vec<CheckView>,
+    /// What is wrong with the files of such checks; their last good ones run.
+    pub local_problems: Vec<String>,
     /// Resident memory of the agent, bytes.
     pub rss_bytes: u64,
     /// Patch level.
     pub patch: PatchView,
     /// Energy.
     pub energy: EnergyView,
+}
+
+/// An agent that runs from a copy of its state directory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct CopiedView {
+    /// When it was last seen.
+    #[schema(value_type = i64)]
+    pub at: UtcTime,
+    /// `twin` or `rewound`.
+    pub how: String,
+    /// What that is, in a sentence.
+    pub explanation: String,
 }
 
 /// Records of a host that are missing.

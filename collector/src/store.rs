@@ -36,6 +36,7 @@ pub(crate) mod tests;
 
 pub mod blocks;
 pub mod agents;
+pub mod authorities;
 pub mod tokens;
 pub mod checks;
 pub mod judgement;
@@ -55,6 +56,7 @@ pub mod exclusions;
 pub mod months;
 pub mod leases;
 pub mod contacts;
+pub mod clocks;
 pub mod transfer;
 pub mod place;
 pub mod health;

@@ -38,9 +38,6 @@ pub enum TlsError {
     /// Chain and key are no pair, or of a kind that cannot serve.
     #[error("cannot serve with this certificate and key")]
     Certificate(#[source] rustls::Error),
-    /// The authority cannot be used to verify agents.
-    #[error("cannot verify agents with this authority: {0}")]
-    Authority(String),
     /// The provider lacks what the profile needs.
     #[error("cannot set up TLS")]
     Setup(#[source] rustls::Error),

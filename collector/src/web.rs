@@ -15,6 +15,7 @@ mod api;
 mod page;
 mod assets;
 pub mod decide;
+mod deeds;
 mod draw;
 mod format;
 mod gate;

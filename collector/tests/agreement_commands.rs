@@ -142,5 +142,35 @@ fn a_month_is_sealed_handed_out_verified_and_not_sealed_twice() {
     assert!(list.starts_with("2026-02  portal  -  not_applicable  edition 1,"), "{list}");
     let bundle = house.say(&["month", "bundle", "portal", "2026-02"]);
     assert!(bundle.starts_with("{\"bundle\":1,"), "{bundle}");
+    let other = house.path("other.json");
+    std::fs::write(&other, "{\"contract\": {\"unknown\": \"down\"}}").expect("written");
+    let compared = house.say(&["month", "what-if", "portal", "2026-02", &other]);
+    // Nobody looked in February: out of the sum as agreed, loss when no evidence counts as down.
+    assert!(compared.contains("\"verdict\":{\"base\":\"not_applicable\",\"what_if\":\"breached\"}"), "{compared}");
+    std::fs::write(&other, "{\"contract\": {\"unknwn\": \"down\"}}").expect("written");
+    assert!(house.complain(&["month", "what-if", "portal", "2026-02", &other], 2).contains("unknwn"));
     assert!(house.complain(&["month", "seal", "portl", "2026-02"], 1).contains("no service \"portl\""));
+}
+
+#[test]
+fn people_are_added_with_a_role_listed_and_removed_and_the_log_names_them() {
+    let house = House::new();
+    let made = house.say(&["user", "add", "anna", "--role", "approver"]);
+    assert!(made.starts_with("anna (approver) now signs in with  "), "{made}");
+    assert!(house.complain(&["user", "add", "anna"], 1).contains("can sign in already"));
+    assert!(house.complain(&["user", "add", "an na"], 2).contains("1 to 64 letters"));
+    house.say(&["user", "add", "bert"]);
+    let again = house.say(&["user", "password", "anna"]);
+    assert!(again.starts_with("anna (approver) now signs in with  ") && again != made, "{again}");
+    let list = house.say(&["user", "list"]);
+    let names: Vec<_> = list.lines().filter_map(|line| line.split("  since").next()).collect();
+    assert_eq!(names, ["anna  approver", "bert  viewer"]);
+    assert_eq!(house.say(&["user", "remove", "bert"]), "bert cannot sign in any more\n");
+    assert!(house.complain(&["user", "remove", "bert"], 1).contains("bert"));
+    assert!(house.complain(&["user", "remove", "admin"], 1).contains("made anew at every start"));
+    assert!(house.complain(&["user", "password", "carl"], 1).contains("no user \"carl\""));
+    let log = house.say(&["audit", "tail"]);
+    for entry in ["user.set_password anna role approver", "user.set_password bert role viewer", "user.remove bert"] {
+        assert!(log.contains(entry), "{log}");
+    }
 }

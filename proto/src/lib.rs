@@ -3,6 +3,7 @@
 //! Suggested reading order is the order below. Nothing here depends on the agent or the collector.
 
 pub mod ids;
+pub mod labels;
 pub mod units;
 pub mod time;
 pub mod sample;
@@ -16,3 +17,5 @@ pub mod settings;
 pub mod token;
 pub mod tls;
 pub mod keyfile;
+#[cfg(feature = "manual")]
+pub mod manual;

@@ -16,6 +16,7 @@ use crate::settings::Fields;
 pub const CHECKS_MAX: usize = 10_000;
 
 mod cpu;
+mod definition;
 mod dns;
 mod exec;
 mod file;
@@ -34,6 +35,7 @@ mod pressure;
 mod process;
 mod redis;
 mod tcp;
+mod threshold;
 mod tls;
 mod udp;
 mod unit;
@@ -41,6 +43,7 @@ mod unknown;
 mod websocket;
 
 pub use cpu::Cpu;
+pub use definition::read_name;
 pub use dns::{Dns, DnsTransport, RCODES};
 pub use exec::{Exec, Warning};
 pub use file::File;

@@ -148,6 +148,12 @@ impl CaFingerprint {
         Self(sha256(certificate_der))
     }
 
+    /// Reads the hex that `Display` writes.
+    pub fn parse(hex: &str) -> Option<Self> {
+        let bytes = data_encoding::HEXLOWER.decode(hex.as_bytes()).ok()?;
+        Some(Self(bytes.try_into().ok()?))
+    }
+
     fn to_base64(self) -> String {
         BASE64URL_NOPAD.encode(&self.0)
     }

@@ -32,7 +32,7 @@ async fn a_store_is_backed_up_restored_and_moved() -> anyhow::Result<()> {
     let ticks = i64::try_from(RECORDS)?;
     let since = WallClock::System.now().plus(Millis(-INTERVAL.0 * (ticks + 6)));
     let since = UtcTime(since.0 - since.0.rem_euclid(INTERVAL.0));
-    let plan = Plan { url: first.url(), checks: vec![CheckNo(1)], since, records: RECORDS };
+    let plan = Plan { url: first.url(), checks: vec![CheckNo(1)], since, records: RECORDS, pause_ms_max: 400 };
     let stop = CancellationToken::new();
     let mut agents = tokio::task::JoinSet::new();
     for member in &members {

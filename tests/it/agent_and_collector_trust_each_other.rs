@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use peil_agent::identity::{Identity, Meta, enrol_client_config, prepare};
 use peil_agent::uplink::connect::{ConnectError, Refusal, Timeouts, connect};
-use peil_collector::pki::Authority;
+use peil_collector::pki::{Authorities, Authority};
 use peil_collector::tls::{Admission, ConnectInfo, LiveCertificate, TlsListener, profile};
 use peil_proto::ids::AgentId;
 use peil_proto::time::{UtcTime, WallClock};
@@ -18,6 +18,8 @@ use peil_proto::units::Millis;
 use peil_proto::wire;
 use peil_proto::wire::enrolment_client::EnrolmentClient;
 use peil_proto::wire::enrolment_server::{Enrolment, EnrolmentServer};
+use rustls::pki_types::CertificateDer;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
@@ -42,6 +44,7 @@ impl Door {
             agent_id: agent.to_string(),
             certificate: issued.der.to_vec(),
             authority: self.authority.certificate().to_vec(),
+            also_trusted: Vec::new(),
         }))
     }
 }
@@ -78,7 +81,9 @@ async fn with_collector<F: Future<Output = ()>>(directory: &Path, visit: impl Fn
     let (clock, admission, stop) = (WallClock::manual(NOW), Admission::default(), CancellationToken::new());
     let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
     let shown = LiveCertificate::new(authority.server_certificate(&names, NOW).unwrap()).unwrap();
-    let config = profile::agents(&authority, admission.clone(), shown, &clock).unwrap();
+    let same = Authority::open_or_create(directory, "Peil test", NOW).unwrap();
+    let believed = watch::channel(Arc::new(Authorities::alone(same).unwrap())).1;
+    let config = profile::agents(believed, admission.clone(), shown, &clock).unwrap();
     let listener = TlsListener::bind("127.0.0.1:0".parse().unwrap(), config, stop.clone()).await.unwrap();
     let url = format!("https://localhost:{}", listener.local_addr().port());
     let door = Door { authority, secret_hash: token.secret_hash(), clock: clock.clone() };
@@ -100,7 +105,12 @@ impl Collector {
         let config = enrol_client_config(token.authority, &self.clock).unwrap();
         let channel = connect(&self.url, Arc::new(config), Timeouts::default()).await.unwrap();
         let (key, csr) = prepare().unwrap();
-        let request = wire::EnrolRequest { token: token.secret.reveal(), csr, hostname: "host".to_owned() };
+        let request = wire::EnrolRequest {
+            token: token.secret.reveal(),
+            csr,
+            hostname: "host".to_owned(),
+            many_authorities: false,
+        };
         let answer = EnrolmentClient::new(channel).enrol(request).await.unwrap().into_inner();
         assert_eq!(answer.agent_id, AGENT.to_string());
         self.save(directory, key, answer)
@@ -111,14 +121,23 @@ impl Collector {
         let config = identity.client_config(&self.clock).unwrap();
         let channel = connect(&self.url, Arc::new(config), Timeouts::default()).await?;
         let (key, csr) = prepare().unwrap();
-        let answer = EnrolmentClient::new(channel).renew(wire::RenewRequest { csr }).await.unwrap();
+        let answer =
+            EnrolmentClient::new(channel).renew(wire::RenewRequest { csr, many_authorities: false }).await.unwrap();
         Ok(self.save(directory, key, answer.into_inner()))
     }
 
     fn save(&self, directory: &Path, key: rcgen::KeyPair, answer: wire::Identity) -> Identity {
         let now = self.clock.now();
         let meta = Meta { collector: self.url.clone(), issued_at: now };
-        Identity::save(directory, key, answer.certificate.into(), answer.authority.into(), meta, now).unwrap()
+        Identity::save(
+            directory,
+            key,
+            answer.certificate.into(),
+            CertificateDer::from(answer.authority).into(),
+            meta,
+            now,
+        )
+        .unwrap()
     }
 }
 
@@ -159,7 +178,8 @@ async fn a_host_without_certificate_may_only_enrol() {
         let config = enrol_client_config(collector.token.authority, &collector.clock).unwrap();
         let channel = connect(&collector.url, Arc::new(config), Timeouts::default()).await.unwrap();
         let (_, csr) = prepare().unwrap();
-        let refused = EnrolmentClient::new(channel).renew(wire::RenewRequest { csr }).await.unwrap_err();
+        let refused =
+            EnrolmentClient::new(channel).renew(wire::RenewRequest { csr, many_authorities: false }).await.unwrap_err();
         assert_eq!(refused.code(), tonic::Code::Unauthenticated);
     })
     .await;

@@ -1,7 +1,10 @@
 //! Promises kept end to end. One file per promise; its name is the promise.
 
 mod a_corrupt_block_is_told_once;
+mod a_contract_is_agreed_and_its_month_sealed_by_two_persons;
 mod a_full_disk_alerts_and_recovers_alone;
+mod a_host_has_checks_of_its_own;
+mod a_job_that_is_silent_is_down_and_an_agent_that_is_silent_is_unknown;
 mod a_plan_reaches_the_kinds_it_names;
 mod a_restored_backup_tells_what_it_lacks;
 mod a_store_is_backed_up_restored_and_moved;
@@ -15,3 +18,4 @@ mod outage_reaches_figure_page_and_oncall;
 mod power_cut_at_random_loses_nothing_acked;
 mod silent_agent_and_overdue_patch_alert;
 mod strangers_are_refused;
+mod the_authority_is_replaced_without_a_visit;

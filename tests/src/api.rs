@@ -54,6 +54,18 @@ impl Api {
         serde_json::from_str(&text).with_context(|| format!("{path} is not JSON: {text}"))
     }
 
+    /// Sends JSON to a path below `/api/v1/` with the token of somebody; gives the status and the JSON of the answer, null
+    /// when it has none.
+    ///
+    /// # Errors
+    /// When the collector does not answer.
+    pub async fn post_as(&self, token: &str, path: &str, body: &Value) -> anyhow::Result<(StatusCode, Value)> {
+        let request = self.client.post(format!("{}/api/v1/{path}", self.base)).bearer_auth(token);
+        let answer = request.header(CONTENT_TYPE, "application/json").body(body.to_string()).send().await?;
+        let (status, text) = (answer.status(), answer.text().await?);
+        Ok((status, serde_json::from_str(&text).unwrap_or(Value::Null)))
+    }
+
     /// One service.
     ///
     /// # Errors

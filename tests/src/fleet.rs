@@ -136,7 +136,7 @@ impl Member {
                     }
                     Hear::Refusal(refusal) => return Err(Ended::Lost(format!("refused: {}", refusal.reason))),
                     Hear::RetryAfter(wait) => return Err(broken(&wait.reason)),
-                    Hear::Welcome(_) | Hear::Plan(_) => {}
+                    Hear::Welcome(_) | Hear::Plan(_) | Hear::RenewIdentity(_) => {}
                 }
             }
             tokio::time::sleep(Duration::from_millis(dice.below(plan.pause_ms_max))).await;

@@ -11,7 +11,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use tracing::warn;
 
-use super::{Identity, IdentityError, Meta};
+use super::{Authorities, Identity, IdentityError, Meta};
 
 const CURRENT: &str = "current";
 const CURRENT_NEW: &str = "current.new";
@@ -49,8 +49,8 @@ pub(super) fn load(directory: &Path) -> Result<Identity, IdentityError> {
     let meta: Meta = serde_json::from_str(&keyfile::read_public(&current.join(META))?)
         .map_err(|e| damaged(format!("{META}: {e}")))?;
     let certificate = read_certificate(&current, CERTIFICATE)?;
-    let authority = read_certificate(&current, AUTHORITY)?;
-    Identity::assemble(key, certificate, authority, meta).map_err(|e| damaged(format!("{CERTIFICATE}: {e}")))
+    let authorities = read_authorities(&current)?;
+    Identity::assemble(key, certificate, authorities, meta).map_err(|e| damaged(format!("{CERTIFICATE}: {e}")))
 }
 
 pub(super) fn save(directory: &Path, identity: &Identity) -> Result<(), IdentityError> {
@@ -89,7 +89,8 @@ pub(super) fn save_stepwise(
         Readers::OwnerOnly,
     )?;
     may(Step::WriteAuthority)?;
-    keyfile::write(&generation.join(AUTHORITY), certificate_pem(&identity.authority).as_bytes(), Readers::OwnerOnly)?;
+    let authorities: String = identity.authorities.all().map(|authority| certificate_pem(authority)).collect();
+    keyfile::write(&generation.join(AUTHORITY), authorities.as_bytes(), Readers::OwnerOnly)?;
     may(Step::WriteMeta)?;
     keyfile::write(&generation.join(META), &meta, Readers::OwnerOnly)?;
 
@@ -113,6 +114,20 @@ fn read_certificate(current: &Path, file: &str) -> Result<CertificateDer<'static
     let text = keyfile::read_public(&current.join(file))?;
     CertificateDer::from_pem_slice(text.as_bytes())
         .map_err(|e| IdentityError::Damaged { directory: current.to_owned(), reason: format!("{file}: {e}") })
+}
+
+fn read_authorities(current: &Path) -> Result<Authorities, IdentityError> {
+    let damaged = |reason: &str| IdentityError::Damaged {
+        directory: current.to_owned(),
+        reason: format!("{AUTHORITY}: {reason}"),
+    };
+    let text = keyfile::read_public(&current.join(AUTHORITY))?;
+    let mut all = CertificateDer::pem_slice_iter(text.as_bytes())
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|e| damaged(&e.to_string()))?
+        .into_iter();
+    let issuer = all.next().ok_or_else(|| damaged("there is no certificate in it"))?;
+    Ok(Authorities { issuer, others: all.collect() })
 }
 
 /// One more than the highest there is, in force or left behind: its directory is always new.

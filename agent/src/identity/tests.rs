@@ -42,7 +42,7 @@ fn days(n: i64) -> UtcTime {
 fn save(directory: &Path, authority: &Authority) -> Result<Identity, IdentityError> {
     let (key, _) = prepare().unwrap();
     let certificate = certify(authority, &key, &AGENT.urn());
-    Identity::save(directory, key, certificate, authority.der.clone(), meta(), days(1))
+    Identity::save(directory, key, certificate, authority.der.clone().into(), meta(), days(1))
 }
 
 #[test]
@@ -57,6 +57,23 @@ fn an_identity_is_the_same_after_a_restart() {
     let mode = |name: &str| std::fs::metadata(place.join(name)).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode("current/key.pem"), mode("current/")), (0o600, 0o700));
     loaded.client_config(&peil_proto::time::WallClock::System).unwrap();
+}
+
+#[test]
+fn two_authorities_are_kept_the_issuer_first_and_a_flood_of_them_is_refused() {
+    let (issuer, other) = (authority(), authority());
+    let keep = |others: usize| {
+        let dir = tempfile::tempdir().unwrap();
+        let (key, _) = prepare().unwrap();
+        let certificate = certify(&issuer, &key, &AGENT.urn());
+        let believed = Authorities { issuer: issuer.der.clone(), others: vec![other.der.clone(); others] };
+        Identity::save(dir.path(), key, certificate, believed, meta(), days(1))?;
+        Identity::load(dir.path())
+    };
+    let wanted = [&issuer.der, &other.der].map(|authority| CaFingerprint::of(authority));
+    assert_eq!(keep(1).unwrap().trusted(), wanted);
+    keep(OTHERS_MAX).unwrap();
+    assert!(matches!(keep(OTHERS_MAX + 1), Err(IdentityError::Unusable(_))));
 }
 
 #[test]
@@ -76,7 +93,7 @@ fn a_crash_at_any_moment_leaves_the_old_identity_or_the_new_one() {
         let old = save(dir.path(), &authority).unwrap();
         let (key, _) = prepare().unwrap();
         let certificate = certify(&authority, &key, &AGENT.urn());
-        let new = Identity::assemble(key, certificate, authority.der.clone(), meta()).unwrap();
+        let new = Identity::assemble(key, certificate, authority.der.clone().into(), meta()).unwrap();
         let mut taken = 0;
         let crash = save_stepwise(dir.path(), &new, &mut |step| {
             if taken == stop_at {
@@ -143,7 +160,8 @@ fn what_is_not_ours_never_replaces_a_good_identity() {
     ];
     for (reason, certificate) in cases {
         let key = KeyPair::try_from(key.serialize_der()).unwrap();
-        let refused = Identity::save(dir.path(), key, certificate, authority.der.clone(), meta(), days(1)).unwrap_err();
+        let refused =
+            Identity::save(dir.path(), key, certificate, authority.der.clone().into(), meta(), days(1)).unwrap_err();
         assert!(matches!(&refused, IdentityError::Unusable(why) if why.contains(reason)), "{reason}: {refused}");
     }
     assert_eq!(Identity::load(dir.path()).unwrap().certificate, good.certificate);
@@ -154,7 +172,7 @@ fn f27_a_clock_that_is_behind_is_said_at_enrolment() {
     let dir = tempfile::tempdir().unwrap();
     let (authority, (key, _)) = (authority(), prepare().unwrap());
     let certificate = certify(&authority, &key, &AGENT.urn());
-    let refused = Identity::save(dir.path(), key, certificate, authority.der, meta(), days(-1)).unwrap_err();
+    let refused = Identity::save(dir.path(), key, certificate, authority.der.into(), meta(), days(-1)).unwrap_err();
     assert!(refused.to_string().contains("set the clock"), "{refused}");
 }
 

@@ -1,5 +1,5 @@
-//! Whom this host believes: before enrolment the one fingerprint in the token, afterwards the one
-//! authority it was given. The system's certificate store plays no part in either.
+//! Whom this host believes: before enrolment the one fingerprint in the token, afterwards the
+//! authority it was given, and for a while a second one. The system's certificate store plays no part in either.
 
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ pub struct PinMismatch {
 }
 
 impl Identity {
-    /// For every connection after enrolment: TLS 1.3, our authority only, our certificate, HTTP/2.
+    /// For every connection after enrolment: TLS 1.3, our authorities only, our certificate, HTTP/2.
     ///
     /// # Errors
     /// [`IdentityError::Tls`] when rustls cannot use the key or the authority.
@@ -41,7 +41,7 @@ impl Identity {
         let config = ClientConfig::builder_with_details(provider(), TlsClock::shared(clock))
             .with_protocol_versions(&[&TLS13])
             .map_err(IdentityError::Tls)?
-            .with_root_certificates(only(&self.authority).map_err(IdentityError::Tls)?)
+            .with_root_certificates(these(self.authorities.all()).map_err(IdentityError::Tls)?)
             .with_client_auth_cert(vec![self.certificate.clone()], key)
             .map_err(IdentityError::Tls)?;
         Ok(ours(config))
@@ -65,7 +65,7 @@ pub fn enrol_client_config(pin: CaFingerprint, clock: &WallClock) -> Result<Clie
 
 /// Would a collector with this authority accept the certificate? Asked before it replaces a good one.
 pub(super) fn check_issued(identity: &Identity, now: UtcTime) -> Result<(), Error> {
-    let roots = only(&identity.authority)?;
+    let roots = these([&identity.authorities.issuer])?;
     let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider())
         .build()
         .map_err(|e| Error::General(e.to_string()))?;
@@ -79,9 +79,11 @@ fn ours(mut config: ClientConfig) -> ClientConfig {
     config
 }
 
-fn only(authority: &CertificateDer<'static>) -> Result<Arc<RootCertStore>, Error> {
+fn these<'a>(authorities: impl IntoIterator<Item = &'a CertificateDer<'static>>) -> Result<Arc<RootCertStore>, Error> {
     let mut roots = RootCertStore::empty();
-    roots.add(authority.clone())?;
+    for authority in authorities {
+        roots.add(authority.clone())?;
+    }
     Ok(Arc::new(roots))
 }
 
@@ -105,7 +107,7 @@ impl ServerCertVerifier for PinVerifier {
             let mismatch = PinMismatch { wanted: self.pin };
             return Err(CertificateError::Other(OtherError(Arc::new(mismatch))).into());
         };
-        let roots = only(&authority.clone().into_owned())?;
+        let roots = these([&authority.clone().into_owned()])?;
         WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&self.provider))
             .build()
             .map_err(|e| Error::General(e.to_string()))?

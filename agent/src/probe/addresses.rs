@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn link_local_and_metadata_addresses_are_denied_in_every_disguise() {
+    fn f14_link_local_and_metadata_addresses_are_denied_in_every_disguise() {
         for (address, denied) in [
             ("169.254.169.254", true),
             ("169.254.0.1", true),

@@ -52,4 +52,16 @@ mod tests {
         backoff.reset();
         assert!(backoff.next_wait(u64::MAX) <= BASE);
     }
+
+    #[test]
+    fn f7_a_thousand_agents_that_lost_the_same_collector_come_back_spread_over_a_minute() {
+        let mut arrivals = [0_u32; 60];
+        for agent in 0..1_000_u64 {
+            // Each has failed for an hour; its draw is its own.
+            let mut backoff = Backoff { failures: 60 };
+            let wait = backoff.next_wait(agent.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(17));
+            arrivals[usize::try_from(wait.as_secs()).expect("small").min(59)] += 1;
+        }
+        assert!(arrivals.iter().all(|in_a_second| (1..=60).contains(in_a_second)), "{arrivals:?}");
+    }
 }

@@ -22,13 +22,15 @@ use bytes::Bytes;
 use peil_proto::block::{self, BLOCK_RECORDS_MAX, Item};
 use peil_proto::convert;
 use peil_proto::ids::{Epoch, Seq};
+use peil_proto::labels::Labels;
 use peil_proto::plan::Plan;
 use peil_proto::time::{UtcTime, WallClock};
+use peil_proto::token::CaFingerprint;
 use peil_proto::units::Millis;
 use peil_proto::wire::agent_message::Kind as Say;
 use peil_proto::wire::collector_message::Kind as Hear;
 use peil_proto::wire::telemetry_client::TelemetryClient;
-use peil_proto::wire::{AgentMessage, Batch, CollectorMessage, Hello, PlanResult};
+use peil_proto::wire::{AgentMessage, Batch, CollectorMessage, Hello, Label, PlanResult};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
 use tokio_stream::wrappers::ReceiverStream;
@@ -38,6 +40,7 @@ use tonic::transport::Channel;
 use tracing::{info, warn};
 
 use super::quarantine;
+use crate::local_checks::Told;
 use crate::recorder::{Recorder, SpoolState};
 use crate::status::Board;
 
@@ -105,6 +108,14 @@ pub struct Uplink {
     pub state_dir: PathBuf,
     /// For the greeting.
     pub hostname: String,
+    /// What this host is for.
+    pub labels: Labels,
+    /// Checks of the host's own, as they were read last.
+    pub local: Told,
+    /// Fingerprints of the authorities this host believes now, the issuer of its certificate first.
+    pub trusted: Vec<CaFingerprint>,
+    /// Where the collector's wish for a renewal goes: the time it may take.
+    pub renew: Arc<watch::Sender<Option<Millis>>>,
     /// Tells this run of the agent from any other, also of a clone.
     pub run: u64,
     /// Patience of routine records.
@@ -159,6 +170,10 @@ pub async fn run(uplink: &Uplink, channel: Channel, stop: &CancellationToken) ->
         wall_ms: uplink.clock.now().0,
         hostname: uplink.hostname.clone(),
         run: uplink.run,
+        labels: uplink.labels.iter().map(|(name, value)| Label { name: name.into(), value: value.into() }).collect(),
+        local_checks: uplink.local.checks.clone(),
+        local_problems: uplink.local.problems.clone(),
+        authorities: uplink.trusted.iter().map(|authority| authority.0.to_vec()).collect(),
     };
     let _ = say.send(AgentMessage { kind: Some(Say::Hello(hello)) }).await;
     let opened = timeout(GREETING_MAX, client.stream(ReceiverStream::new(outbox))).await;
@@ -321,6 +336,9 @@ impl Session<'_> {
             }
             Some(Hear::Plan(plan)) => self.take_plan(plan).await?,
             Some(Hear::RetryAfter(wait)) => return Err(retry_after(wait.millis, wait.reason)),
+            Some(Hear::RenewIdentity(wish)) => {
+                self.uplink.renew.send_replace(Some(Millis(wish.within_ms.into())));
+            }
             // A message this agent does not know, or about another epoch: from a newer collector.
             _ => {}
         }

@@ -113,7 +113,7 @@ async fn compression_is_asked_for_only_when_the_check_says_so() {
 
 /// F17: what unfolds without end is cut where the limit of the body is.
 #[tokio::test]
-async fn a_bomb_is_stopped_at_the_limit_after_decompression() {
+async fn f17_a_bomb_is_stopped_at_the_limit_after_decompression() {
     let bomb = gzip(&vec![0; 64 << 20]);
     assert!(bomb.len() < 1 << 20);
     let target = Target::answering(answer("Content-Encoding: gzip\r\n", bomb)).await;

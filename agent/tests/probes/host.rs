@@ -275,7 +275,7 @@ async fn eventually_gone(file: &Path) {
 
 /// F24: a command that hangs, forks, ignores what it is told, and prints without end.
 #[tokio::test]
-async fn a_command_leaves_nothing_behind_whatever_it_does() {
+async fn f24_a_command_leaves_nothing_behind_whatever_it_does() {
     let host = Host::new();
     let pid = host.path("pid").display().to_string();
     let hangs = format!("trap '' TERM HUP; sleep 1000 & echo $! > {pid}; wait");

@@ -98,7 +98,7 @@ async fn content_is_looked_for_in_the_first_64_kib_and_nowhere_else() {
 }
 
 #[tokio::test]
-async fn binary_content_is_searched_without_a_panic() {
+async fn f17_binary_content_is_searched_without_a_panic() {
     let mut answer = b"HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n".to_vec();
     answer.extend(b"\xff\xfe\x00\x80needle\xc3\x28");
     let target = Target::answering(answer).await;
@@ -107,7 +107,7 @@ async fn binary_content_is_searched_without_a_panic() {
 }
 
 #[tokio::test]
-async fn silence_after_accepting_times_out_in_first_byte() {
+async fn f15_silence_after_accepting_times_out_in_first_byte() {
     let target = Target::silent().await;
     let seen = probe(get(target.url("/")), SHORT_MS).await;
     assert_eq!(failure(&seen), (FailureKind::Timeout, Some(Phase::FirstByte)));
@@ -116,7 +116,7 @@ async fn silence_after_accepting_times_out_in_first_byte() {
 }
 
 #[tokio::test]
-async fn a_head_that_drips_in_times_out_in_transfer() {
+async fn f15_a_head_that_drips_in_times_out_in_transfer() {
     let target = Target::dripping("HTTP/1.1 200 OK\r\nX-Slow: ", b'a').await;
     let seen = probe(get(target.url("/")), SHORT_MS).await;
     assert_eq!(failure(&seen), (FailureKind::Timeout, Some(Phase::Transfer)));
@@ -124,7 +124,7 @@ async fn a_head_that_drips_in_times_out_in_transfer() {
 }
 
 #[tokio::test]
-async fn a_body_that_drips_in_times_out_in_transfer_and_the_status_is_known() {
+async fn f15_a_body_that_drips_in_times_out_in_transfer_and_the_status_is_known() {
     let target = Target::dripping("HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n", b'a').await;
     let seen = probe(get(target.url("/")), SHORT_MS).await;
     assert_eq!(failure(&seen), (FailureKind::Timeout, Some(Phase::Transfer)));
@@ -134,7 +134,7 @@ async fn a_body_that_drips_in_times_out_in_transfer_and_the_status_is_known() {
 }
 
 #[tokio::test]
-async fn a_body_over_the_limit_is_cut_and_judged_on_what_was_read() {
+async fn f17_a_body_over_the_limit_is_cut_and_judged_on_what_was_read() {
     let piece = vec![b'x'; 65_536];
     let endless = [
         ("HTTP/1.1 200 OK\r\nContent-Length: 10737418240\r\n\r\nneedle", piece.clone()),
@@ -156,7 +156,7 @@ async fn a_body_over_the_limit_is_cut_and_judged_on_what_was_read() {
 }
 
 #[tokio::test]
-async fn a_flood_of_interim_answers_or_an_endless_head_ends_before_the_deadline() {
+async fn f19_a_flood_of_interim_answers_or_an_endless_head_ends_before_the_deadline() {
     for (start, piece) in
         [("", "HTTP/1.1 100 Continue\r\n\r\n".repeat(1_000)), ("HTTP/1.1 200 OK\r\n", "X-A: b\r\n".repeat(1_000))]
     {
@@ -167,7 +167,7 @@ async fn a_flood_of_interim_answers_or_an_endless_head_ends_before_the_deadline(
 }
 
 #[tokio::test]
-async fn a_body_shorter_than_announced_is_a_broken_connection() {
+async fn f17_a_body_shorter_than_announced_is_a_broken_connection() {
     let target = Target::answering("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort").await;
     let seen = probe(get(target.url("/")), PATIENT_MS).await;
     assert_eq!(failure(&seen), (FailureKind::Closed, Some(Phase::Transfer)));
@@ -175,7 +175,7 @@ async fn a_body_shorter_than_announced_is_a_broken_connection() {
 }
 
 #[tokio::test]
-async fn more_bytes_than_announced_are_left_alone() {
+async fn f17_more_bytes_than_announced_are_left_alone() {
     let target = Target::answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokay and more").await;
     let seen = probe(get(target.url("/")), PATIENT_MS).await;
     assert_eq!(seen.outcome, Outcome::Up { code: 200 });
@@ -195,7 +195,7 @@ async fn a_connection_closed_without_an_answer_is_told_apart_from_one_that_is_re
 }
 
 #[tokio::test]
-async fn what_is_not_http_is_a_protocol_failure() {
+async fn f19_what_is_not_http_is_a_protocol_failure() {
     for garbage in [
         &b"\x00\x01\x02\x03garbage\r\n\r\n"[..],
         b"SSH-2.0-OpenSSH_9.6\r\n\r\n\r\n",
@@ -214,7 +214,7 @@ async fn what_is_not_http_is_a_protocol_failure() {
 }
 
 #[tokio::test]
-async fn a_probe_that_is_dropped_closes_its_socket() {
+async fn f15_a_probe_that_is_dropped_closes_its_socket() {
     let (arrived, closed) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (tell_arrived, tell_closed) = (arrived.clone(), closed.clone());
     let target = Target::serving(move |mut socket| {

@@ -81,7 +81,7 @@ async fn without_tls_http_2_is_spoken_with_prior_knowledge_and_a_long_body_is_cu
 
 /// F19: a server that goes away, resets, or speaks something else.
 #[tokio::test]
-async fn a_broken_http_2_server_is_a_protocol_failure_or_a_closed_connection() {
+async fn f19_a_broken_http_2_server_is_a_protocol_failure_or_a_closed_connection() {
     let goaway = b"\0\0\0\x04\0\0\0\0\0\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\x0b".to_vec();
     let reset = b"\0\0\0\x04\0\0\0\0\0\0\0\x04\x03\0\0\0\0\x01\0\0\0\x02".to_vec();
     let huge = b"\0\0\0\x04\0\0\0\0\0\xff\xff\xff\0\0\0\0\0\x01".to_vec();

@@ -41,7 +41,7 @@ async fn ten_redirects_are_followed_and_their_phases_add_up() {
 }
 
 #[tokio::test]
-async fn the_eleventh_redirect_is_refused() {
+async fn f18_the_eleventh_redirect_is_refused() {
     let target = countdown().await;
     let seen = probe(get(target.url("/11")), PATIENT_MS).await;
     assert_eq!(seen.outcome, Outcome::Failed { kind: FailureKind::Redirect, code: 302 });
@@ -49,7 +49,7 @@ async fn the_eleventh_redirect_is_refused() {
 }
 
 #[tokio::test]
-async fn a_loop_ends() {
+async fn f18_a_loop_of_redirects_ends() {
     let target = Target::answering(redirect_to("/again")).await;
     let seen = probe(get(target.url("/again")), PATIENT_MS).await;
     assert_eq!(failure(&seen), (FailureKind::Redirect, None));
@@ -67,7 +67,7 @@ async fn one_deadline_holds_over_all_hops() {
 }
 
 #[tokio::test]
-async fn a_redirect_to_a_denied_address_is_not_dialled() {
+async fn f18_a_redirect_to_a_denied_address_is_not_dialled() {
     let denied = Target::on("127.0.0.78:0", crate::target::echo).await;
     let port = denied.address.port();
     for to in [
@@ -90,7 +90,7 @@ async fn a_redirect_to_a_denied_address_is_not_dialled() {
 }
 
 #[tokio::test]
-async fn credentials_in_a_redirect_are_not_sent() {
+async fn f18_credentials_in_a_redirect_are_not_sent() {
     let end = Target::echoing().await;
     let target = Target::answering(redirect_to(&format!("http://user:secret@{}/x", end.address))).await;
     for text in ["uthorization", "secret"] {
@@ -103,7 +103,7 @@ async fn credentials_in_a_redirect_are_not_sent() {
 }
 
 #[tokio::test]
-async fn a_redirect_from_https_to_http_is_refused_and_the_other_way_is_followed() {
+async fn f18_a_redirect_from_https_to_http_is_refused_and_the_other_way_is_followed() {
     let pki = Pki::new();
     let plain = Target::answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
     let secure = Target::answering_over_tls(pki.leaf(good()).acceptor(), redirect_to(&plain.url("/"))).await;

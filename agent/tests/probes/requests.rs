@@ -83,7 +83,7 @@ async fn a_secret_that_cannot_be_read_is_unknown_and_nothing_is_sent() {
 }
 
 #[tokio::test]
-async fn secrets_stay_with_their_origin_when_a_redirect_leads_away() {
+async fn f18_secrets_stay_with_their_origin_when_a_redirect_leads_away() {
     let (end, vault) = (Target::echoing().await, Vault::new());
     let answer = format!("HTTP/1.1 307 Away\r\nLocation: {}\r\nContent-Length: 0\r\n\r\n", end.url("/end"));
     let first = Target::answering(answer).await;

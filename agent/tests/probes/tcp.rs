@@ -72,7 +72,7 @@ async fn a_name_that_does_not_exist_fails_in_resolve_and_nothing_is_dialled() {
 /// ever break, this test fails, and still nothing has left the host. Link-local and metadata addresses stand in the
 /// table in `probe/addresses.rs`, where nothing is dialled.
 #[tokio::test]
-async fn a_denied_address_is_never_dialled_whatever_kind_asks_and_however_it_is_written() {
+async fn f14_a_denied_address_is_never_dialled_whatever_kind_asks_and_however_it_is_written() {
     let target = Target::silent().await;
     let port = target.address.port();
     for kind in [

@@ -95,32 +95,32 @@ async fn every_run_is_a_full_handshake() {
 }
 
 #[tokio::test]
-async fn an_expired_certificate_is_told_with_its_dates() {
+async fn f16_an_expired_certificate_is_told_with_its_dates() {
     let pki = Pki::new();
     both_find(&pki, &pki.leaf(expired()), FailureKind::CertExpired, 1).await;
 }
 
 #[tokio::test]
-async fn a_certificate_before_its_time_is_told() {
+async fn f16_a_certificate_before_its_time_is_told() {
     let pki = Pki::new();
     both_find(&pki, &pki.leaf(not_yet_valid()), FailureKind::CertNotYetValid, 1).await;
 }
 
 #[tokio::test]
-async fn a_certificate_for_another_name_is_told() {
+async fn f16_a_certificate_for_another_name_is_told() {
     let pki = Pki::new();
     both_find(&pki, &pki.leaf(named("other.test")), FailureKind::CertWrongName, 1).await;
 }
 
 #[tokio::test]
-async fn a_self_signed_certificate_is_not_trusted() {
+async fn f16_a_self_signed_certificate_is_not_trusted() {
     let pki = Pki::new();
     both_find(&pki, &Leaf::self_signed(good(), false), FailureKind::CertUntrusted, 1).await;
     both_find(&pki, &Leaf::self_signed(good(), true), FailureKind::CertUntrusted, 1).await;
 }
 
 #[tokio::test]
-async fn a_missing_intermediate_is_not_trusted_and_sending_it_mends_that() {
+async fn f16_a_missing_intermediate_is_not_trusted_and_sending_it_mends_that() {
     let pki = Pki::new();
     both_find(&pki, &pki.leaf_of_intermediate(good(), false), FailureKind::CertUntrusted, 1).await;
 }
@@ -196,7 +196,7 @@ async fn certificates_are_judged_by_the_agents_clock() {
 }
 
 #[tokio::test]
-async fn a_handshake_that_stalls_times_out_in_tls() {
+async fn f16_a_handshake_that_stalls_times_out_in_tls() {
     let target = Target::silent().await;
     for kind in [tls(&target, None), https(&target, None)] {
         let seen = probe(kind, SHORT_MS).await;
@@ -221,7 +221,7 @@ async fn a_server_without_tls_is_a_tls_failure_and_one_that_hangs_up_has_closed(
 }
 
 #[tokio::test]
-async fn a_server_that_wants_a_client_certificate_is_a_tls_failure_for_https() {
+async fn f16_a_server_that_wants_a_client_certificate_is_a_tls_failure_for_https() {
     let pki = Pki::new();
     let acceptor = pki.leaf(good()).acceptor_that_wants_a_client_certificate(&pki);
     let target = Target::answering_over_tls(acceptor, HELLO).await;
@@ -258,7 +258,7 @@ async fn a_client_certificate_opens_the_door_that_asks_for_one() {
 }
 
 #[tokio::test]
-async fn an_old_version_and_a_protocol_nobody_agreed_on_are_refused() {
+async fn f16_an_old_version_and_a_protocol_nobody_agreed_on_are_refused() {
     let pki = Pki::new();
     let acceptor = pki.leaf(good()).acceptor_for(&[&rustls::version::TLS12]);
     let target = Target::answering_over_tls(acceptor, HELLO).await;

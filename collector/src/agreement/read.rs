@@ -1,7 +1,7 @@
 //! From files and from stored rows to versions; every mistake in one answer, each with its place.
 //!
-//! A file of `apply` has the tables `[[contract]]`, `[[service]]` and `[[check]]` of `collector.toml`, each with two
-//! more keys: `from`, since when it holds, and `reason`. One name once over all files: its earlier versions stand in
+//! A file of `apply` has the tables `[[contract]]`, `[[service]]` and `[[check]]` of `collector.toml`, each with three
+//! more keys: `from`, since when it holds, `ends`, when it ends, and `reason`. One name once over all files: its earlier versions stand in
 //! the store. What is stored is the table itself as JSON, so that `export` gives back what was written.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,7 +16,7 @@ use crate::config::tables::{read_check, read_contract, read_service};
 use crate::config::{Check, Clauses, SERVICES_MAX};
 use crate::contract::exclusion::read_time;
 use crate::contract::expr::Expr;
-use crate::contract::version::{History, Version};
+use crate::contract::version::{History, Standing, Version};
 use crate::evaluate::canonical::canonical;
 use crate::store::objects::ObjectVersion;
 
@@ -54,9 +54,11 @@ pub struct Written {
     pub name: String,
     /// Since when it is to hold, where the file says so.
     pub from: Option<UtcTime>,
+    /// When it is to end, where the file says so.
+    pub ends: Option<UtcTime>,
     /// Why.
     pub reason: String,
-    /// The table without `from` and `reason`, canonical JSON.
+    /// The table without `from`, `ends` and `reason`, canonical JSON.
     pub body: String,
 }
 
@@ -98,12 +100,18 @@ fn read_table(kind: Kind, node: Node, mistakes: &Mistakes) -> Option<Written> {
         return None;
     };
     let mut own = Vec::new();
-    for key in ["from", "reason"] {
+    for key in ["from", "ends", "reason"] {
         own.extend(entries.iter().position(|entry| entry.key == key).map(|at| entries.remove(at)));
     }
     let body = canonical(&json(&Value::Table(entries.clone())));
     let mut fields = Node { value: Value::Table(own), ..place.clone() }.fields(mistakes);
     let from = fields.take_some("from").and_then(|node| read_time(&node, &fields));
+    let ends = fields.take_some("ends").and_then(|node| read_time(&node, &fields));
+    if let (Some(from), Some(ends)) = (from, ends)
+        && ends <= from
+    {
+        fields.refuse(format_args!("ends at {ends}, before it begins; \"ends\" must be later than \"from\""));
+    }
     let reason = fields.str_or("reason", "");
     let name = entries.iter().find(|entry| entry.key == "name").and_then(|entry| match &entry.node.value {
         Value::Str(name) => Some(name.clone()),
@@ -117,7 +125,7 @@ fn read_table(kind: Kind, node: Node, mistakes: &Mistakes) -> Option<Written> {
         Kind::Service => read_service(&mut fields, &|_| true).is_some(),
     };
     fields.finish();
-    good.then_some(Written { kind, name: name?, from, reason, body })
+    good.then_some(Written { kind, name: name?, from, ends, reason, body })
 }
 
 /// A table as JSON; a number with a fraction, which no object has, as its text.
@@ -179,6 +187,7 @@ pub(super) fn add_applied(agreement: &mut Agreement, applied: &[ObjectVersion]) 
         let expression = versions.map(|(_, expression)| expression.clone());
         agreement.services.insert(name.to_owned(), ServiceFile { contract, expression });
     }
+    refuse_left_behind(agreement, &mistakes);
     for (count, most, what) in [
         (agreement.checks.len(), CHECKS_MAX, "checks an agent runs"),
         (agreement.services.len(), SERVICES_MAX, "services a collector judges"),
@@ -197,6 +206,39 @@ fn refuse_second_source(taken: bool, kind: Kind, name: &str, mistakes: &Mistakes
     }
 }
 
+/// Refuses what ends while a service goes on with it: its time would be unknown, or not agreed, without anybody having
+/// said so.
+fn refuse_left_behind(agreement: &Agreement, mistakes: &Mistakes) {
+    for (service, file) in &agreement.services {
+        let Some(contract) = agreement.contracts.get(&file.contract) else { continue };
+        let mut begins: BTreeSet<UtcTime> =
+            file.expression.versions().iter().map(|version| version.valid_from).collect();
+        begins.extend(contract.versions().iter().map(|version| version.valid_from));
+        let checks = file.check_names().into_iter().filter_map(|name| Some((agreement.checks.get(&name)?, name)));
+        let checks: Vec<_> = checks.collect();
+        begins.extend(checks.iter().flat_map(|(check, _)| check.versions()).map(|version| version.valid_from));
+        let mut left = BTreeSet::new();
+        for at in begins {
+            let Some(expression) = file.expression.in_force(at) else { continue };
+            if file.expression.ended_at(at).is_some() {
+                continue;
+            }
+            if let Some(end) = contract.ended_at(at) {
+                left.insert((Kind::Contract, file.contract.clone(), end));
+                continue;
+            }
+            let named = expression.value.names();
+            for (check, name) in checks.iter().filter(|(_, name)| named.contains(name.as_str())) {
+                left.extend(check.ended_at(at).map(|end| (Kind::Check, name.clone(), end)));
+            }
+        }
+        for (kind, name, end) in left {
+            let why = format!("ends at {end}, and the service {service:?} goes on with it; end it, too, or change it");
+            mistakes.add(0, format!("the {} {name:?} {why}", kind.word()));
+        }
+    }
+}
+
 /// The versions of one object; `None` after mistakes.
 fn history<T>(
     kind: Kind,
@@ -206,9 +248,10 @@ fn history<T>(
     read: impl Fn(Node) -> Option<T>,
 ) -> Option<History<T>> {
     let version = |row: &&ObjectVersion| {
-        let value = read(Document::json(&row.body, mistakes))?;
+        let value = read(Document::json(&row.table(), mistakes))?;
+        let standing = if row.is_end() { Standing::Ended } else { Standing::InForce };
         let ObjectVersion { valid_from, recorded_at, author, reason, .. } = (*row).clone();
-        Some(Version { valid_from, recorded_at, author, reason, value })
+        Some(Version { valid_from, recorded_at, author, reason, standing, value })
     };
     let versions: Vec<_> = rows.iter().filter_map(version).collect();
     if versions.len() < rows.len() {

@@ -3,7 +3,7 @@
 use peil_proto::ids::AgentId;
 
 use super::*;
-use crate::snapshot::{BurnTierView, ForecastView, VerifiedView};
+use crate::snapshot::{BurnTierView, CopiedView, ForecastView, VerifiedView};
 use crate::store::alerts::AlertId;
 
 const NOW: UtcTime = UtcTime(1_776_247_200_000);
@@ -39,6 +39,8 @@ fn host(connected: bool, last_contact: Option<UtcTime>) -> HostView {
     HostView {
         agent: AgentId([1; 16]),
         host: "db1".into(),
+        labels: peil_proto::labels::Labels::default(),
+        copied: None,
         os: String::new(),
         agent_version: String::new(),
         connected,
@@ -50,6 +52,8 @@ fn host(connected: bool, last_contact: Option<UtcTime>) -> HostView {
         losses: vec![],
         backlog: 0,
         plan_refused: Vec::new(),
+        local_checks: Vec::new(),
+        local_problems: Vec::new(),
         rss_bytes: 0,
         patch: crate::snapshot::PatchView::default(),
         energy: crate::snapshot::EnergyView::default(),
@@ -128,6 +132,18 @@ fn a_silence_is_over_when_the_agent_was_heard() {
     for (host, over) in table {
         assert_eq!(is_over(&open(&key), &snapshot(vec![], vec![host.clone()])), over, "{host:?}");
     }
+}
+
+#[test]
+fn f29_a_copied_agent_is_an_alert_for_as_long_as_its_host_shows_it_and_none_once_it_is_revoked() {
+    let seen = CopiedView { at: NOW, how: "twin".into(), explanation: "two hosts use its identity".into() };
+    let copied = HostView { copied: Some(seen), ..host(true, Some(NOW)) };
+    let found = wanted(&snapshot(vec![], vec![copied.clone()]));
+    let [alert] = &found[..] else { panic!("one alert was due: {found:?}") };
+    assert_eq!((alert.key.clone(), alert.since), (format!("agent_copied/{}", AgentId([1; 16])), NOW));
+    assert!(alert.summary.contains("two hosts") && alert.action.contains("enroll --again"), "{alert:?}");
+    assert!(wanted(&snapshot(vec![], vec![HostView { revoked: true, ..copied }])).is_empty());
+    assert!(is_over(&open(&alert.key), &snapshot(vec![], vec![host(true, Some(NOW))])));
 }
 
 #[test]

@@ -7,10 +7,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Subcommand;
+use peil_proto::settings::read_file;
 use peil_proto::time::UtcTime;
 
 use super::{ConfigArg, open, operator, say};
 use crate::agreement::InForce;
+use crate::apply::Missing;
 use crate::config::{Config, SealDay};
 use crate::contract::approval::{Deed, ExclusionFile, Proposal};
 use crate::contract::calendar::{Month, local_rfc3339};
@@ -18,7 +20,9 @@ use crate::contract::evaluate;
 use crate::contract::exclusion::{ExclusionKind, Refusal};
 use crate::contract::sealing::{Correction, Digest, Stage};
 use crate::contract::span::Span;
+use crate::evaluate::bundle::Bundle;
 use crate::evaluate::sealed::BlocksSeen;
+use crate::evaluate::whatif;
 use crate::job::agree::Agree;
 use crate::months::{self, MonthState, Wish};
 use crate::refold::{self, Ground, Seen};
@@ -101,6 +105,11 @@ pub(super) struct ActArg {
 pub(super) enum MonthCommand {
     /// Months that are over: drafts, and editions with who sealed them
     List(ConfigArg),
+    /// Make the draft of a month that is over and that no agent was enrolled in, because its records came later
+    Draft {
+        #[command(flatten)]
+        which: MonthArg,
+    },
     /// Seal a month: its figure will not change any more
     Seal {
         #[command(flatten)]
@@ -127,6 +136,17 @@ pub(super) enum MonthCommand {
         /// Where to
         #[arg(long, value_name = "DIR", default_value = ".")]
         dir: PathBuf,
+    },
+    /// Compare a month with what it would be under other clauses, without storing anything
+    WhatIf {
+        #[command(flatten)]
+        which: MonthArg,
+        /// What changes, as for `sla evaluate --what-if`: JSON with `contract`, `exclusions` or both
+        #[arg(value_name = "OTHER")]
+        other: PathBuf,
+        /// The moment at which it was known; now without it
+        #[arg(long, value_name = "TIME", value_parser = UtcTime::parse)]
+        as_known_at: Option<UtcTime>,
     },
     /// Print the bundle of a month that need not be sealed, as it was known at a moment
     Bundle {
@@ -167,11 +187,17 @@ fn acting(by: Option<String>) -> String {
 }
 
 /// Applies the files of `dir`, or shows what that would do.
-pub(super) async fn apply_dir(config: &Path, dir: &Path, dry_run: bool, now: UtcTime) -> anyhow::Result<()> {
+pub(super) async fn apply_dir(
+    config: &Path,
+    dir: &Path,
+    dry_run: bool,
+    missing: &Missing,
+    now: UtcTime,
+) -> anyhow::Result<()> {
     let (config, store) = open(config)?;
     let written = apply::read_dir(dir)?;
     let who = operator();
-    let (plan, seen) = apply::prepare(&store, &config, &written, &who, now).await?;
+    let (plan, seen) = apply::prepare(&store, &config, &written, missing, &who, now).await?;
     if !dry_run {
         apply::commit(&store, &plan, seen, &who).await?;
     }
@@ -251,6 +277,12 @@ pub(super) async fn month_command(command: MonthCommand, now: UtcTime) -> anyhow
             store.close().await;
             states.iter().try_for_each(|state| say(&line(state)))
         }
+        MonthCommand::Draft { which } => {
+            let (_, store, in_force) = open_in_force(&which.config.config).await?;
+            months::draft(&store, &in_force, (&which.service, which.month), now).await?;
+            store.close().await;
+            say(&format!("{} {} is a draft", which.service, which.month))
+        }
         MonthCommand::Seal { which } => {
             let wish = Wish::Seal(acting(which.by.clone()));
             make_edition(which, wish, now).await
@@ -276,15 +308,26 @@ pub(super) async fn month_command(command: MonthCommand, now: UtcTime) -> anyhow
             }
             say("verify with: peil-collector sla verify REPORT --data DATA")
         }
+        MonthCommand::WhatIf { which, other, as_known_at } => {
+            let changes = read_file(&other)?;
+            let bundle = bundle_of(&which, as_known_at.unwrap_or(now)).await?;
+            let name = other.display().to_string();
+            say(whatif::of_bundle(&bundle, &name, &changes)?.trim_end())
+        }
         MonthCommand::Bundle { which, as_known_at } => {
-            let (_, store, in_force) = open_in_force(&which.config.config).await?;
-            let known_at = as_known_at.unwrap_or(now);
-            let made = refold::month(&store, &in_force, &which.service, which.month, known_at).await?;
-            store.close().await;
-            let (bundle, _) = made.with_context(|| format!("there is no service {:?}", which.service))?;
+            let bundle = bundle_of(&which, as_known_at.unwrap_or(now)).await?;
             say(bundle.to_text().trim_end())
         }
     }
+}
+
+/// A month from the store, as it was known then.
+async fn bundle_of(which: &MonthArg, known_at: UtcTime) -> anyhow::Result<Bundle> {
+    let (_, store, in_force) = open_in_force(&which.config.config).await?;
+    let made = refold::month(&store, &in_force, &which.service, which.month, known_at).await?;
+    store.close().await;
+    let (bundle, _) = made.with_context(|| format!("there is no service {:?}", which.service))?;
+    Ok(bundle)
 }
 
 async fn make_edition(which: MonthArg, wish: Wish, now: UtcTime) -> anyhow::Result<()> {

@@ -3,24 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use peil_proto::ids::CheckNo;
-use peil_proto::plan::{CHECKS_MAX, CheckDef, CheckKind};
+use peil_proto::labels::Labels;
+use peil_proto::plan::{CHECKS_MAX, CheckDef, read_name};
 use peil_proto::settings::{Fields, Mistakes, Node, Value};
 
 use super::{Channel, ChannelKind, Check, Clauses, SERVICES_MAX, Service, kinds_by_default};
 use crate::alert::AlertKind;
 use crate::contract::expr::Expr;
 use crate::contract::terms::Terms;
-
-/// Takes the required `name` of a table.
-fn read_name(fields: &mut Fields<'_>) -> Option<String> {
-    let name = fields.need_str("name")?;
-    if name.is_empty() || name.len() > 128 || name.chars().any(char::is_control) {
-        fields.refuse("has a name that is empty, over 128 characters or has control characters");
-        return None;
-    }
-    Some(name)
-}
 
 /// Refuses a second table of one name.
 fn refuse_twice(fields: &Fields<'_>, name: Option<&String>, taken: &mut BTreeSet<String>) {
@@ -113,33 +103,14 @@ pub(super) fn read_checks(tables: Vec<Fields<'_>>) -> BTreeMap<String, Check> {
 
 /// Takes everything of a check.
 pub(crate) fn read_check(fields: &mut Fields<'_>) -> Option<Check> {
-    let name = read_name(fields);
-    let interval_ms = read_ms(fields, "interval_s", 1..=86_400, 60);
-    let timeout_ms = match fields.peek("timeout_s") {
-        Some(_) => read_ms(fields, "timeout_s", 1..=600, 10),
-        None => default_timeout_ms(interval_ms),
-    };
     let quorum = usize::try_from(fields.int_or("quorum", 1..=100, 1)).unwrap_or(1);
     let agents = match fields.peek("agents") {
         Some(_) => fields.strings("agents"),
         None => vec!["*".to_owned()],
     };
-    let kind = CheckKind::read(fields);
-    let def = CheckDef { no: CheckNo(0), name: name?, interval_ms, timeout_ms, kind: kind? };
-    for problem in def.problems() {
-        fields.refuse(format_args!("is not a check: {problem}"));
-    }
-    Some(Check { def, agents, quorum })
-}
-
-/// Ten seconds; half the interval where that would not fit, so that a short rhythm needs no second key.
-fn default_timeout_ms(interval_ms: u32) -> u32 {
-    const STANDARD: u32 = 10_000;
-    if interval_ms > STANDARD { STANDARD } else { interval_ms / 2 }
-}
-
-fn read_ms(fields: &mut Fields<'_>, key: &str, range: std::ops::RangeInclusive<i64>, default: i64) -> u32 {
-    u32::try_from(fields.int_or(key, range, default) * 1_000).unwrap_or(u32::MAX)
+    let labels = fields.table("labels").map(Labels::read).unwrap_or_default();
+    let def = CheckDef::read(fields)?;
+    Some(Check { def, agents, labels, quorum })
 }
 
 pub(super) fn read_channels(tables: Vec<Fields<'_>>) -> Vec<Channel> {

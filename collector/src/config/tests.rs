@@ -1,5 +1,6 @@
 //! A whole file, and every mistake in one answer.
 
+use peil_proto::ids::AgentId;
 use peil_proto::plan::CHECKS_MAX;
 
 use super::*;
@@ -36,8 +37,12 @@ url = "http://127.0.0.1:9999/hook"
 fn a_whole_file_is_understood() {
     let config = Config::parse("collector.toml", GOOD).expect("valid");
     assert_eq!(config.services["portal"].target, "99.9");
-    assert!(config.checks["web"].is_for("any", ""));
-    assert!(config.checks["db"].is_for("h", "db-hosts") && !config.checks["db"].is_for("h", ""));
+    let none = Labels::default();
+    assert!(config.checks["web"].is_for(AgentId([1; 16]), "any", "", &none));
+    assert!(
+        config.checks["db"].is_for(AgentId([1; 16]), "h", "db-hosts", &none)
+            && !config.checks["db"].is_for(AgentId([1; 16]), "h", "", &none)
+    );
     assert_eq!(config.patch.term, Millis(14 * Millis::DAY.0));
     assert_eq!(config.listen.public_url, "https://localhost:7444");
 }
@@ -90,4 +95,28 @@ fn a_short_interval_is_enough_to_say() {
     }
     let text = "[[check]]\nname = 'c'\nkind = 'tcp'\naddress = 'h:1'\ninterval_s = 1\ntimeout_s = 1\n";
     assert!(Config::parse("c", text).expect_err("too long").to_string().contains("below the interval"));
+}
+
+#[test]
+fn labels_narrow_who_runs_a_check_and_a_bad_one_is_told() {
+    let text = "[[check]]\nname='web'\nkind='tcp'\naddress='h:1'\nlabels={role='web'}\nagents=['db-hosts']\n";
+    let check = Config::parse("c", text).expect("valid").checks["web"].clone();
+    let of = |role: &str| Labels::from_pairs([("role".to_owned(), role.to_owned())]).expect("good");
+    assert!(check.is_for(AgentId([1; 16]), "h", "db-hosts", &of("web")));
+    assert!(
+        !check.is_for(AgentId([1; 16]), "h", "", &of("web"))
+            && !check.is_for(AgentId([1; 16]), "h", "db-hosts", &of("db"))
+    );
+    let refused = Config::parse("c", &text.replace("role=", "Role=")).expect_err("bad").to_string();
+    assert!(refused.contains("label \"Role\""), "{refused}");
+}
+
+#[test]
+fn one_agent_can_be_named_by_its_id_and_no_host_can_pass_for_it() {
+    let id = AgentId([7; 16]);
+    let text = format!("[[check]]\nname='web'\nkind='tcp'\naddress='h:1'\nagents=['agent:{id}']\n");
+    let check = Config::parse("c", &text).expect("valid").checks["web"].clone();
+    let none = Labels::default();
+    assert!(check.is_for(id, "h", "", &none));
+    assert!(!check.is_for(AgentId([8; 16]), &format!("agent:{id}"), &format!("agent:{id}"), &none));
 }

@@ -5,8 +5,8 @@
 //! then) and lays the month out in chapters, one for each stretch in which the same versions were in force. The
 //! figure of the report of 5 May, and that of today, are the same question with another moment.
 //!
-//! Before the first version of its contract or of its expression a service is not covered. A check before its
-//! first version has no evidence.
+//! Before the first version of its contract or of its expression, and after the end of either, a service is not
+//! covered. A check before its first version or after its end has no evidence.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,7 +21,7 @@ use super::expr::Expr;
 use super::span::Span;
 use super::terms::Terms;
 use super::track::Track;
-use super::version::{History, Version};
+use super::version::{History, Standing, Version};
 use super::{Chapter, CheckEvidence, Dated, Evidence, hold};
 
 /// One sample, with when it arrived.
@@ -113,8 +113,14 @@ impl Dossier {
         if span.from < agreed_from {
             terms.coverage.from = terms.coverage.from.max(Some(agreed_from));
         }
+        if let Some(end) = contract.ended_at(span.from).into_iter().chain(service.ended_at(span.from)).min() {
+            terms.coverage = terms.coverage.until(end);
+        }
         let evidence = |name: &&str| {
             let (file, rule) = (self.checks.get(*name)?, rules.get(*name)?.in_force(span.from)?);
+            if rule.standing == Standing::Ended {
+                return None;
+            }
             Some(((*name).to_owned(), file.evidence(rule.value, known_at)))
         };
         let names = expression.value.names();

@@ -30,6 +30,13 @@ impl Coverage {
     pub fn span(self) -> Span {
         Span::new(self.from.unwrap_or(Span::ALWAYS.from), self.to.unwrap_or(Span::ALWAYS.to))
     }
+
+    /// The same when what is covered ends at `end`.
+    #[must_use]
+    pub fn until(self, end: UtcTime) -> Self {
+        let to = self.to.map_or(end, |to| to.min(end));
+        Self { from: self.from.filter(|from| *from < to), to: Some(to) }
+    }
 }
 
 /// What becomes of window time outside the coverage.

@@ -10,8 +10,10 @@
 //!
 //! At one instant DOWN wins over UP, and UP over UNKNOWN: an observation outweighs the lack of one.
 //!
-//! Limits: memory grows with the number of changes, not of samples; [`Track::forget_before`] prunes.
-//! Deliberately absent: samples that arrive late. [`Pushed::Late`] says "rebuild me from the samples".
+//! Limits: memory grows with the number of changes, not of samples; [`Track::forget_before`] prunes. A late sample that
+//! breaks a run is not absorbed: [`Pushed::Late`] says "the samples around it must be read again", see `late`.
+
+mod late;
 
 use peil_proto::sample::State;
 use peil_proto::time::UtcTime;
@@ -25,9 +27,12 @@ pub const CONFIRM_MAX: u8 = 60;
 pub enum Pushed {
     /// Absorbed; the figure may have changed.
     Appended,
-    /// The same instant was known, with this outcome or one that outweighs it. Nothing changed.
+    /// Older than the newest, and absorbed in its place; the figure may have changed.
+    Inserted,
+    /// It says nothing new: the same instant was known, with this outcome or one that outweighs it, or a run of the
+    /// same state holds it. Nothing changed.
     Duplicate,
-    /// Older than the last instant and not absorbed: rebuild the track from the samples.
+    /// Older than the newest and not absorbed: the samples of a [`Track::window`] must be spliced in.
     Late,
 }
 
@@ -118,7 +123,7 @@ impl Track {
     /// Adds the sample that was due at `at`.
     pub fn push(&mut self, at: UtcTime, state: State) -> Pushed {
         match self.newest {
-            Some((newest, _)) if at < newest => return Pushed::Late,
+            Some((newest, _)) if at < newest => return self.put_in(at, state),
             Some((newest, known)) if at == newest && weight(state) <= weight(known) => return Pushed::Duplicate,
             Some((newest, _)) if at == newest => {}
             Some((newest, known)) => self.fold(Piece { state: known, first: newest, last: newest }),
@@ -303,11 +308,10 @@ mod tests {
     }
 
     #[test]
-    fn a_late_sample_is_not_absorbed() {
-        let mut track = Track::new(HOLD);
-        track.push(minute(5), State::Up);
+    fn a_late_sample_that_breaks_a_run_is_not_absorbed() {
+        let mut track = Track::of_samples(HOLD, &[1, 2, 3, 4, 5].map(|n| (minute(n), State::Up)));
         let before = track.clone();
-        assert_eq!(track.push(minute(4), State::Down), Pushed::Late);
+        assert_eq!(track.push(minute(2), State::Down), Pushed::Late);
         assert_eq!(track, before);
     }
 }

@@ -9,8 +9,10 @@
 //! What somebody knew at an earlier moment is the history without the versions written down since
 //! ([`History::as_known_at`]).
 //!
-//! Limits: [`VERSIONS_MAX`]. Deliberately absent: ends. An object that ends has a version that says so (the
-//! coverage of a contract).
+//! An object ends with a version that says so ([`Standing::Ended`]) and keeps the value that held before, because the
+//! months until then are still judged by it. A version after its end begins it again.
+//!
+//! Limits: [`VERSIONS_MAX`].
 
 use std::fmt;
 
@@ -20,6 +22,15 @@ use super::span::Span;
 
 /// Versions one object may have; more is a program that writes in a loop, and is refused.
 pub const VERSIONS_MAX: usize = 1_000;
+
+/// What a version says about its object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It is as the value says.
+    InForce,
+    /// It has ended; the value is what held last.
+    Ended,
+}
 
 /// One state of an object and what is known about its making.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +43,8 @@ pub struct Version<T> {
     pub author: String,
     /// Why; a retroactive version without one is refused.
     pub reason: String,
+    /// Whether it holds or ends the object.
+    pub standing: Standing,
     /// What holds.
     pub value: T,
 }
@@ -77,8 +90,8 @@ impl<T> History<T> {
     /// An object that never changed.
     pub fn always(value: T) -> Self {
         let (author, reason) = (String::new(), String::new());
-        let ever = Span::ALWAYS.from;
-        Self(vec![Version { valid_from: ever, recorded_at: ever, author, reason, value }])
+        let (ever, standing) = (Span::ALWAYS.from, Standing::InForce);
+        Self(vec![Version { valid_from: ever, recorded_at: ever, author, reason, standing, value }])
     }
 
     /// The history of `versions`, in any order.
@@ -114,6 +127,7 @@ impl<T> History<T> {
             recorded_at: version.recorded_at,
             author: version.author.clone(),
             reason: version.reason.clone(),
+            standing: version.standing,
             value: make(&version.value),
         };
         History(self.0.iter().map(version).collect())
@@ -129,10 +143,24 @@ impl<T> History<T> {
         (!known.is_empty()).then_some(Self(known))
     }
 
-    /// The version that holds at `at`; `None` before the first.
+    /// The version that holds at `at`, an end included; `None` before the first.
     pub fn in_force(&self, at: UtcTime) -> Option<&Version<T>> {
         let begun = self.0.partition_point(|version| version.valid_from <= at);
         begun.checked_sub(1).map(|last| &self.0[last])
+    }
+
+    /// When the object ended, if it has at `at`.
+    pub fn ended_at(&self, at: UtcTime) -> Option<UtcTime> {
+        let begun = self.0.partition_point(|version| version.valid_from <= at);
+        let mut since = None;
+        for version in self.0[..begun].iter().rev() {
+            // Of those that begin together the last one holds.
+            if since != Some(version.valid_from) && version.standing == Standing::InForce {
+                break;
+            }
+            since = Some(version.valid_from);
+        }
+        since
     }
 
     /// The version that holds first.
@@ -160,7 +188,12 @@ mod tests {
 
     fn version(valid_from: i64, recorded_at: i64, reason: &str, value: i64) -> Version<i64> {
         let (valid_from, recorded_at) = (UtcTime(valid_from), UtcTime(recorded_at));
-        Version { valid_from, recorded_at, author: "sdm".to_owned(), reason: reason.to_owned(), value }
+        let (author, standing) = ("sdm".to_owned(), Standing::InForce);
+        Version { valid_from, recorded_at, author, reason: reason.to_owned(), standing, value }
+    }
+
+    fn end(valid_from: i64, recorded_at: i64) -> Version<i64> {
+        Version { standing: Standing::Ended, ..version(valid_from, recorded_at, "over", 0) }
     }
 
     fn value(history: &History<i64>, at: i64) -> Option<i64> {
@@ -198,6 +231,27 @@ mod tests {
         assert_eq!(faults, Err(expected));
         assert_eq!(History::<i64>::new(Vec::new()), Err(vec![HistoryFault::Empty]));
         assert!(History::new(vec![version(5, 10, "", 1)]).is_ok(), "the first version changes nothing");
+    }
+
+    #[test]
+    fn an_object_ends_once_and_can_begin_again_or_have_its_end_taken_back() {
+        let ended = |versions: Vec<Version<i64>>| {
+            let history = History::new(versions).expect("a history");
+            [19, 20, 30, 45, 60].map(|at| history.ended_at(UtcTime(at)).map(|at| at.0))
+        };
+        let first = || version(10, 10, "", 1);
+        assert_eq!(ended(vec![first(), end(20, 11)]), [None, Some(20), Some(20), Some(20), Some(20)]);
+        assert_eq!(ended(vec![first(), end(20, 11), end(40, 12)]), [None, Some(20), Some(20), Some(20), Some(20)]);
+        let again = version(40, 12, "", 2);
+        assert_eq!(ended(vec![first(), end(20, 11), again]), [None, Some(20), Some(20), None, None]);
+        let taken_back = version(20, 12, "", 1);
+        assert_eq!(ended(vec![first(), end(20, 11), taken_back, end(50, 12)]), [None, None, None, None, Some(50)]);
+        let silent = Version { reason: String::new(), ..end(5, 30) };
+        assert_eq!(
+            History::new(vec![first(), silent]),
+            Err(vec![HistoryFault::RetroactiveWithoutReason(UtcTime(5))]),
+            "an end in the past says why"
+        );
     }
 
     proptest! {

@@ -9,7 +9,7 @@ use peil_proto::units::Millis;
 use super::exclusion::Exclusion;
 use super::figure::{Figure, Verdict};
 use super::terms::Terms;
-use super::{Case, evaluate};
+use super::{Case, Dated, evaluate};
 
 /// What the other agreement says; `None` leaves it as it is.
 #[derive(Debug, Clone, Default)]
@@ -82,6 +82,24 @@ impl Delta {
             verdict: (base.verdict != what_if.verdict).then_some((base.verdict, what_if.verdict)),
         }
     }
+}
+
+/// The figure of a month in chapters, and what it would be when each is changed by its own of `changes`, in order.
+/// Exclusions are those of the whole month, so any change that has some replaces them all. The zone cuts the month and
+/// must stay as it is.
+pub fn what_if_dated(mut dated: Dated, changes: Vec<Change>) -> Comparison {
+    let base = evaluate(&dated);
+    for (chapter, change) in dated.chapters.iter_mut().zip(changes) {
+        if let Some(terms) = change.terms {
+            chapter.terms = terms;
+        }
+        if let Some(exclusions) = change.exclusions {
+            dated.exclusions = exclusions;
+        }
+    }
+    let what_if = evaluate(&dated);
+    let delta = Delta::between(&base, &what_if);
+    Comparison { base, what_if, delta }
 }
 
 /// The figure of `case`, and what it would be under `change`.

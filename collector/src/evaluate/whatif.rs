@@ -3,14 +3,20 @@
 //! OTHER holds only what changes: keys under `contract`, which replace those of FILE (tables key by key,
 //! lists as a whole), and `exclusions`, which replaces them all. Printed is one line of JSON with `base`
 //! and `what_if`, each as `sla evaluate` prints it, and `delta`, the second minus the first.
+//!
+//! `month what-if SERVICE MONTH OTHER` asks the same of a month of the store ([`of_bundle`]). Where its contract changed
+//! within the month, OTHER changes each stretch of it. The time zone cannot change there: months are cut by it.
 
-use peil_proto::settings::Refused;
+use jiff::tz::TimeZone;
+use peil_proto::settings::{Document, Mistakes, Refused};
 use serde::Serialize;
 
+use super::bundle::Bundle;
 use super::input::{Changes, read_case_and_contract};
 use super::output::{Output, output};
+use super::written;
 use crate::contract::figure::Verdict;
-use crate::contract::whatif::{Change, Delta, what_if};
+use crate::contract::whatif::{Change, Comparison, Delta, what_if, what_if_dated};
 
 #[derive(Serialize)]
 struct ComparisonOut<'a> {
@@ -56,14 +62,39 @@ pub fn answer(file: &str, text: &str, other: &str, changes: &str) -> Result<Stri
     };
     let zone = case.terms.timezone.clone();
     let other_zone = change.terms.as_ref().map_or_else(|| zone.clone(), |terms| terms.timezone.clone());
-    let compared = what_if(case, change);
+    Ok(printed(&what_if(case, change), &zone, &other_zone))
+}
+
+/// The comparison of a month of the store, as `bundle`, with the same changed by `changes`, known as `other`.
+///
+/// # Errors
+/// [`Refused`] for unusable changes, or for such as contradict what was agreed.
+pub fn of_bundle(bundle: &Bundle, other: &str, changes: &str) -> Result<String, Refused> {
+    let mut zone = TimeZone::UTC;
+    let mut each = Vec::with_capacity(bundle.dated.chapters.len());
+    let month = format!("{} {}", bundle.service, bundle.dated.month);
+    for chapter in &bundle.dated.chapters {
+        let mistakes = Mistakes::new(&month);
+        let contract = Document::json(&written::terms(&chapter.terms).to_string(), &mistakes);
+        let change = Changes::read(other, changes)?.apply(&month, contract)?;
+        zone = chapter.terms.timezone.clone();
+        if change.terms.as_ref().is_some_and(|terms| terms.timezone != zone) {
+            let why = "another time zone makes another month of it; take \"timezone\" out".to_owned();
+            return Err(Refused { file: other.to_owned(), mistakes: vec![why] });
+        }
+        each.push(change);
+    }
+    Ok(printed(&what_if_dated(bundle.dated.clone(), each), &zone, &zone))
+}
+
+fn printed(compared: &Comparison, zone: &TimeZone, other_zone: &TimeZone) -> String {
     let printed = ComparisonOut {
-        base: output(&compared.base, &zone),
-        what_if: output(&compared.what_if, &other_zone),
+        base: output(&compared.base, zone),
+        what_if: output(&compared.what_if, other_zone),
         delta: delta(&compared.delta),
     };
     // Strings and integers under string keys: serialising them cannot fail.
-    Ok(serde_json::to_string(&printed).unwrap_or_default() + "\n")
+    serde_json::to_string(&printed).unwrap_or_default() + "\n"
 }
 
 fn delta(delta: &Delta) -> DeltaOut {
@@ -178,6 +209,30 @@ mod tests {
             "{lines:#?}"
         );
         assert!(lines[2].starts_with("other.json: unknown key \"month\" at line 4"), "{lines:#?}");
+    }
+
+    #[test]
+    fn a_month_of_the_store_is_compared_as_its_file_and_in_all_its_chapters() {
+        let (case, _) = read_case_and_contract("base.json", &base().to_string()).expect("usable");
+        let span = case.month.span(&case.terms.timezone);
+        let middle = span.from.plus(peil_proto::units::Millis(13 * 86_400_000));
+        let changes = json!({"contract": {"holidays": null}, "exclusions": []}).to_string();
+        let as_file = answer("base.json", &base().to_string(), "other.json", &changes).expect("usable");
+        for cuts in [vec![span.from, span.to], vec![span.from, middle, span.to]] {
+            let chapter = |ends: &[peil_proto::time::UtcTime]| crate::contract::Chapter {
+                span: crate::contract::span::Span::new(ends[0], ends[1]),
+                terms: case.terms.clone(),
+                service: case.service.clone(),
+                checks: case.checks.clone(),
+            };
+            let chapters = cuts.windows(2).map(chapter).collect();
+            let (month, exclusions) = (case.month, case.exclusions.clone());
+            let bundle =
+                Bundle::new("web", span.to, crate::contract::Dated { month, chapters, exclusions }, Vec::new());
+            assert_eq!(of_bundle(&bundle, "other.json", &changes).expect("usable"), as_file);
+            let zone = of_bundle(&bundle, "other.json", "{\"contract\": {\"timezone\": \"UTC\"}}");
+            assert!(zone.expect_err("refused").mistakes[0].contains("another month"));
+        }
     }
 
     #[test]

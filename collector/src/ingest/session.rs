@@ -6,22 +6,29 @@ use std::time::Duration;
 use peil_proto::block::{self, Block, Item};
 use peil_proto::convert;
 use peil_proto::ids::{AgentId, Epoch, Seq};
+use peil_proto::labels::Labels;
 use peil_proto::record::Record;
 use peil_proto::time::UtcTime;
+use peil_proto::token::CaFingerprint;
 use peil_proto::units::Millis;
 use peil_proto::wire::agent_message::Kind as Hear;
 use peil_proto::wire::collector_message::Kind as Say;
-use peil_proto::wire::{Ack, AgentMessage, Batch, CollectorMessage, Hello, Refusal, RetryAfter, Welcome};
+use peil_proto::wire::{
+    Ack, AgentMessage, Batch, CollectorMessage, Hello, Refusal, RenewIdentity, RetryAfter, Welcome,
+};
 use tokio::sync::mpsc;
 use tokio::sync::watch::Receiver;
 use tokio::time::timeout;
 use tonic::{Status, Streaming};
 use tracing::{debug, info, warn};
 
-use super::TelemetryService;
+use super::local_checks::accept;
+use super::{Peer, TelemetryService};
+use crate::pki::Authorities;
 use crate::plans::Plans;
 use crate::presence::Session;
 use crate::store::StoreError;
+use crate::store::agents::Copied;
 use crate::store::blocks::{Appended, NewBlock};
 
 /// Time an agent has to greet.
@@ -34,13 +41,20 @@ const UNACKED_BYTES_MAX: u32 = 256 << 10;
 const RETRY_AFTER: Millis = Millis(5_000);
 /// A record dated later than this after now is a broken clock, not a measurement: refused, set aside by the agent.
 const FUTURE_MAX: Millis = Millis::DAY;
+/// Time of this collector that a renewal with its new connection may take: agents asked together spread over so much
+/// for each that is here.
+const RENEWAL_MS: u32 = 10;
+/// Mistakes in a host's own files that are shown.
+const PROBLEMS_MAX: usize = 20;
+/// Authorities an agent is heard to trust; the rest of a longer list is passed over.
+const AUTHORITIES_MAX: usize = 8;
 
 type Answers = mpsc::Sender<Result<CollectorMessage, Status>>;
 
 /// Runs one stream until it ends, is replaced by a newer one, or the collector stops.
 pub(super) async fn run(
     service: TelemetryService,
-    agent: AgentId,
+    peer: Peer,
     mut messages: Streaming<AgentMessage>,
     answers: Answers,
 ) {
@@ -55,23 +69,33 @@ pub(super) async fn run(
         let _ = answers.send(Err(Status::failed_precondition(text))).await;
         return;
     }
-    let now = service.clock.now();
+    let (now, agent) = (service.clock.now(), peer.agent);
     let ahead = hello.wall_ms.saturating_sub(now.0);
     let (session, replaces) = service.presence.enter(agent, now, ahead);
     info!(%agent, host = hello.hostname, version = hello.agent_version, replaces, clock_ahead_ms = ahead, "agent connected");
-    let talk = Talk { service: &service, agent, epoch: Epoch(hello.epoch), told: Seq(hello.acked), answers, session };
+    let talk =
+        Talk { service: &service, peer, agent, epoch: Epoch(hello.epoch), told: Seq(hello.acked), answers, session };
     let ended = talk.converse(hello, &mut messages).await;
     info!(%agent, why = ended.unwrap_or_else(|why| why), "agent disconnected");
 }
 
 struct Talk<'s> {
     service: &'s TelemetryService,
+    peer: Peer,
     agent: AgentId,
     epoch: Epoch,
     /// Newest record the agent says it was told is stored.
     told: Seq,
     answers: Answers,
     session: Session,
+}
+
+/// What a greeting told about the host.
+struct Host {
+    name: String,
+    labels: Labels,
+    /// Version of the plan it runs.
+    running: u64,
 }
 
 impl Talk<'_> {
@@ -91,25 +115,47 @@ impl Talk<'_> {
                 "this agent was acked more than the database holds: it was restored from an older copy, or records were refused; the agent sends again what it still has"
             );
         }
-        let wall_ms = self.service.clock.now().0;
+        let now = self.service.clock.now();
+        let wall_ms = now.0;
         let renew_epoch = self.session.is_twin(hello.run);
         if renew_epoch {
             // Which of the two is the copy cannot be told from here; under an epoch each, neither loses a record.
             warn!(agent = %self.agent, host = hello.hostname, "two hosts use the identity of this agent at once (a clone?): enrol one of them again with `peil-agent enroll --again`");
+        }
+        // What it has, and what it says it was told, is less than what came from it.
+        let rewound = acked > self.told.max(Seq(hello.last));
+        let copied = if renew_epoch { Some(Copied::Twin) } else { rewound.then_some(Copied::Rewound) };
+        if let Some(how) = copied
+            && let Err(error) = self.service.store.note_copied(self.agent, how, now).await
+        {
+            warn!(agent = %self.agent, %error, "it is not noted that this agent runs from a copy");
         }
         let unacked_bytes_max = UNACKED_BYTES_MAX;
         self.say(Say::Welcome(Welcome { acked: acked.0, wall_ms, unacked_bytes_max, renew_epoch })).await?;
         if renew_epoch {
             return Err("a twin: it comes back under another epoch");
         }
-        let mut plans = self.service.plans.clone();
-        let mut running = self.plan(&mut plans, &hello.hostname, hello.plan_version).await?;
+        let (mut plans, mut authorities) = (self.service.plans.clone(), self.service.authorities.clone());
+        let trusted = self.trusted(&hello);
+        let current = Arc::clone(&authorities.borrow());
+        self.note_authority(&current, trusted.as_deref()).await;
+        self.set_right(&mut authorities, trusted.as_deref()).await?;
+        self.local_checks(&hello, &plans).await;
+        let host = self.host(hello, &plans).await;
+        let mut running = self.plan(&mut plans, &host, host.running).await?;
         loop {
             let message = tokio::select! {
                 message = messages.message() => message.map_err(|_| "connection lost")?,
                 changed = plans.changed() => match changed {
                     Ok(()) => {
-                        running = self.plan(&mut plans, &hello.hostname, running).await?;
+                        running = self.plan(&mut plans, &host, running).await?;
+                        continue;
+                    }
+                    Err(_) => return Ok("collector is stopping"),
+                },
+                changed = authorities.changed() => match changed {
+                    Ok(()) => {
+                        self.set_right(&mut authorities, trusted.as_deref()).await?;
                         continue;
                     }
                     Err(_) => return Ok("collector is stopping"),
@@ -136,14 +182,91 @@ impl Talk<'_> {
         }
     }
 
+    /// Checks of the host's own. They come back in the plan once they are in force, within seconds.
+    async fn local_checks(&self, hello: &Hello, plans: &Receiver<Arc<Plans>>) {
+        let known = plans.borrow().local_to(self.agent).count();
+        let mut problems = hello.local_problems.iter().take(PROBLEMS_MAX).cloned().collect::<Vec<_>>();
+        if known > 0 || !hello.local_checks.is_empty() {
+            let service = self.service;
+            let rows = service.store.agents().await.unwrap_or_default();
+            let name = rows.into_iter().find(|row| row.agent == self.agent).map(|row| row.hostname).unwrap_or_default();
+            let (config, now) = (&service.config, service.clock.now());
+            match accept(&service.store, config, self.agent, &name, &hello.local_checks, now).await {
+                Ok(refused) => problems.extend(refused),
+                Err(error) => {
+                    problems.push(format!("the host's own checks are not taken up: {}", crate::chain(&error)));
+                }
+            }
+        }
+        if !problems.is_empty() {
+            warn!(agent = %self.agent, host = hello.hostname, ?problems, "checks of this host's own are not as they should be");
+        }
+        self.session.local_problems(problems);
+    }
+
+    /// Takes up what the host told about itself; labels the store does not have yet are noted there.
+    async fn host(&self, hello: Hello, plans: &Receiver<Arc<Plans>>) -> Host {
+        let told = hello.labels.into_iter().map(|label| (label.name, label.value));
+        let labels = Labels::from_pairs(told).unwrap_or_else(|problem| {
+            warn!(agent = %self.agent, host = hello.hostname, problem, "this host counts as one without labels");
+            Labels::default()
+        });
+        let is_news = plans.borrow().labels_of(self.agent).is_none_or(|known| *known != labels);
+        if is_news && let Err(error) = self.service.store.note_labels(self.agent, &labels).await {
+            warn!(agent = %self.agent, %error, "the labels of this host are not noted");
+        }
+        Host { name: hello.hostname, labels, running: hello.plan_version }
+    }
+
     /// Sends the agent its plan when it is not the `running` one; returns the version that then runs. Cutting a
     /// plan costs more than taking a batch, so this is for the greeting and for changes, never for each message.
-    async fn plan(&self, plans: &mut Receiver<Arc<Plans>>, host: &str, running: u64) -> Result<u64, &'static str> {
-        let plan = plans.borrow_and_update().for_agent(self.agent, host);
+    async fn plan(&self, plans: &mut Receiver<Arc<Plans>>, host: &Host, running: u64) -> Result<u64, &'static str> {
+        let plan = plans.borrow_and_update().for_agent(self.agent, &host.name, &host.labels);
         if plan.version != running {
             self.say(Say::Plan(convert::plan_to_wire(&plan))).await?;
         }
         Ok(plan.version)
+    }
+
+    /// The authorities an agent says it trusts; `None` for one that keeps a single one and does not tell. What cannot be
+    /// a fingerprint is none of ours.
+    fn trusted(&self, hello: &Hello) -> Option<Vec<CaFingerprint>> {
+        let told = hello.authorities.iter().take(AUTHORITIES_MAX);
+        let trusted: Vec<_> =
+            told.map(|sha| CaFingerprint(<[u8; 32]>::try_from(&sha[..]).unwrap_or_default())).collect();
+        (!trusted.is_empty()).then_some(trusted)
+    }
+
+    /// While agents move to another authority: which one this one came with.
+    async fn note_authority(&self, authorities: &Authorities, trusted: Option<&[CaFingerprint]>) {
+        let Some(issuer) = trusted.and_then(<[_]>::first).filter(|_| authorities.is_rotating()) else { return };
+        if let Err(error) = self.service.store.note_authority(self.agent, *issuer).await {
+            warn!(agent = %self.agent, %error, "cannot note which authority this agent came with");
+        }
+    }
+
+    /// Asks the agent to renew when it trusts others than it should; ends the stream when its certificate is of an
+    /// authority that was retired.
+    async fn set_right(
+        &self,
+        authorities: &mut Receiver<Arc<Authorities>>,
+        trusted: Option<&[CaFingerprint]>,
+    ) -> Result<(), &'static str> {
+        let authorities = Arc::clone(&authorities.borrow_and_update());
+        let now = self.service.clock.now();
+        if self.peer.certificate.as_ref().is_some_and(|shown| !authorities.vouches_for(shown, now)) {
+            let _ = self
+                .answers
+                .send(Err(Status::permission_denied("the authority of this certificate was retired")))
+                .await;
+            return Err("the authority of its certificate was retired; it has to be enrolled again");
+        }
+        if trusted.is_none_or(|trusted| authorities.is_up_to_date(trusted)) {
+            return Ok(());
+        }
+        let agents = u32::try_from(self.service.presence.connected()).unwrap_or(u32::MAX);
+        let within_ms = agents.saturating_mul(RENEWAL_MS);
+        self.say(Say::RenewIdentity(RenewIdentity { within_ms })).await
     }
 
     async fn take(&self, batch: Batch) -> Result<(), &'static str> {

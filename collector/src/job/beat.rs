@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -27,6 +28,15 @@ impl Beat {
     pub(super) async fn next(&mut self) -> bool {
         tokio::select! {
             _ = self.interval.tick() => true,
+            () = self.stop.cancelled() => false,
+        }
+    }
+
+    /// As [`Beat::next`], or sooner when somebody has nudged.
+    pub(super) async fn next_or(&mut self, nudge: &Notify) -> bool {
+        tokio::select! {
+            _ = self.interval.tick() => true,
+            () = nudge.notified() => true,
             () = self.stop.cancelled() => false,
         }
     }

@@ -231,7 +231,7 @@ fn message(alert: &AlertRow, event: Event, delivery: String, public_url: &str) -
         ) => {
             format!("/services/{}", alert.subject)
         }
-        Some(AlertKind::PatchOverdue | AlertKind::AgentSilent) => {
+        Some(AlertKind::PatchOverdue | AlertKind::AgentSilent | AlertKind::AgentCopied) => {
             alert.key.split_once('/').map_or(String::new(), |(_, agent)| format!("/hosts/{agent}"))
         }
         Some(AlertKind::StoreFull) | None => "/alerts".to_owned(),

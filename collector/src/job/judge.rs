@@ -11,9 +11,12 @@
 //! and what waits cannot grow. A lane that comes from another collector is written on only when memory has passed its
 //! watermark.
 //!
-//! A late sample marks its vantage, whose track is rebuilt from the blocks: at most once a minute, and at most a
-//! twentieth of the time, a bounded number of samples in memory at once ([`SAMPLES_AT_ONCE`]).
+//! Most late samples are folded in as they come. One that breaks a run of its vantage marks its time, and in the same
+//! round the samples around it are read again from the blocks: of the marked vantages and times only, a bounded number
+//! of samples in memory at once (`late::SAMPLES_AT_ONCE`), and at most a twentieth of the time, so that records go before.
+//! What does not fit waits for the next round, its vantage as it was.
 
+mod late;
 mod rows;
 #[cfg(test)]
 mod tests;
@@ -27,7 +30,6 @@ use peil_proto::convert;
 use peil_proto::ids::{AgentId, CheckNo};
 use peil_proto::plan::CheckDef;
 use peil_proto::record::{EnergyReading, Record};
-use peil_proto::sample::State;
 use peil_proto::time::{UtcTime, WallClock};
 use peil_proto::units::Millis;
 use tracing::{error, info};
@@ -35,7 +37,7 @@ use tracing::{error, info};
 use super::history::{self, Whole};
 use crate::contract::energy;
 use crate::job::lead::Leading;
-use crate::live::{self, Changes, Live, Pass};
+use crate::live::{Changes, Late, Live, Pass};
 use crate::store::blocks::{BlockId, BlockLimit, Lane, StoredBlock, Through};
 use crate::store::energy::EnergyHourRow;
 use crate::store::judgement::Judgement;
@@ -48,13 +50,12 @@ const HORIZON: Millis = Millis(63 * Millis::DAY.0);
 const SHORTFALL_MAX: Millis = Millis::HOUR;
 /// The watermarks of other collectors are looked at this often while something waits for them.
 const LOOK_EVERY: Millis = Millis::SECOND;
-/// A rebuild for late samples happens at most this often.
-const REBUILD_EVERY: Millis = Millis::MINUTE;
-/// And takes at most one part in this of the time: figures go before.
-const REBUILD_SHARE: i64 = 20;
-/// Samples gathered for one round of rebuilding, 16 bytes each; further tracks wait for the next round. One
-/// track is always rebuilt, however many samples it has.
-const SAMPLES_AT_ONCE: i64 = 4 << 20;
+/// What lies before the horizon is forgotten this often.
+const FORGET_EVERY: Millis = Millis::MINUTE;
+/// Reading for late samples takes at most one part in this of the time: records go before.
+const REREAD_SHARE: i64 = 20;
+/// A block is late when it speaks of a time this long before it came: an agent sends every ten seconds.
+const LATE_BY: Millis = Millis(10 * Millis::MINUTE.0);
 
 /// The job.
 pub struct Judge {
@@ -74,16 +75,31 @@ pub struct Judge {
     settled: BTreeMap<Lane, i64>,
     /// When the watermarks of other collectors are looked at next.
     look_at: UtcTime,
-    late: BTreeSet<(CheckNo, AgentId)>,
+    late: Late,
+    /// Late blocks came about a month that is over.
+    past_changed: bool,
     /// Memory is complete from here on.
     horizon: UtcTime,
-    rebuild: Rebuild,
+    forget: Turn,
+    reread: Turn,
 }
 
-/// When late samples are folded in next.
-struct Rebuild {
+/// When something was done last, and is due next.
+#[derive(Debug, Clone, Copy)]
+struct Turn {
     last: UtcTime,
     next: UtcTime,
+}
+
+impl Turn {
+    fn begin(now: UtcTime, pause: Millis) -> Self {
+        Self { last: now, next: now.plus(pause) }
+    }
+
+    /// A clock that was set back is no reason to wait.
+    fn is_due(self, now: UtcTime) -> bool {
+        now >= self.next || now < self.last
+    }
 }
 
 impl Judge {
@@ -110,14 +126,16 @@ impl Judge {
             leading,
             settled: BTreeMap::new(),
             look_at: now,
-            late: BTreeSet::new(),
+            late: Late::default(),
+            past_changed: false,
             horizon: now,
-            rebuild: Rebuild { last: now, next: now.plus(REBUILD_EVERY) },
+            forget: Turn::begin(now, FORGET_EVERY),
+            reread: Turn::begin(now, Millis::ZERO),
         };
         judge.refill(now).await?;
         judge.judge_new().await?;
         while !judge.late.is_empty() {
-            judge.rebuild_late(now).await?;
+            judge.read_late_again(now).await?;
         }
         Ok(judge)
     }
@@ -141,7 +159,7 @@ impl Judge {
         match self.refill(now).await {
             Ok(()) => {
                 self.judge_new().await?;
-                self.rebuild_late(now).await
+                self.read_late_again(now).await
             }
             Err(error) => {
                 self.checks = before;
@@ -166,15 +184,23 @@ impl Judge {
             info!("the clock was set back; live state is read again");
             self.refill(now).await?;
         }
-        if now >= self.rebuild.next || now < self.rebuild.last {
+        if self.forget.is_due(now) {
             self.horizon = self.horizon.max(now.plus(Millis(-HORIZON.0)));
             self.live.forget_before(self.horizon);
+            self.forget = Turn::begin(now, FORGET_EVERY);
+        }
+        if !self.late.is_empty() && self.reread.is_due(now) {
             let began = Instant::now();
-            self.rebuild_late(now).await?;
-            let pause = Millis(Millis::from(began.elapsed()).0.saturating_mul(REBUILD_SHARE)).max(REBUILD_EVERY);
-            self.rebuild = Rebuild { last: now, next: now.plus(pause) };
+            self.read_late_again(now).await?;
+            let pause = Millis(Millis::from(began.elapsed()).0.saturating_mul(REREAD_SHARE));
+            self.reread = Turn::begin(now, pause);
         }
         Ok(())
+    }
+
+    /// Whether late blocks about a month that is over were judged since this was asked last.
+    pub fn take_past_changed(&mut self) -> bool {
+        std::mem::take(&mut self.past_changed)
     }
 
     /// Live state from nothing but what is stored, up to the watermark.
@@ -196,10 +222,7 @@ impl Judge {
     }
 
     /// Live state from everything up to the watermark that reaches `horizon`: days first, then blocks as they came.
-    async fn read_again(
-        &self,
-        horizon: UtcTime,
-    ) -> Result<(Live, Through, BTreeSet<(CheckNo, AgentId)>, usize), StoreError> {
+    async fn read_again(&self, horizon: UtcTime) -> Result<(Live, Through, Late, usize), StoreError> {
         let mut live = Live::new(self.checks.clone(), horizon);
         let (judged, findings) = self.store.judged().await?;
         for row in findings {
@@ -243,11 +266,12 @@ impl Judge {
             for block in &page {
                 let (last, changes) = by_lane.entry(block.id.lane).or_default();
                 absorb(&mut self.live, block, Pass::New, changes);
+                self.past_changed |= is_about_the_past(block);
                 self.cursor.pass(block.id);
                 *last = block.id;
             }
             for (lane, (last, mut changes)) in by_lane {
-                self.late.append(&mut changes.late);
+                self.late.join(std::mem::take(&mut changes.late));
                 self.pending.entry(lane).or_default().push_back((last, changes));
             }
         }
@@ -373,45 +397,6 @@ impl Judge {
         Ok(asked.map(|(agent, ((hour, source), energy))| rows::energy_hour(agent, hour, &source, &energy)).collect())
     }
 
-    /// Rebuilds tracks with late samples from the blocks within the horizon: as many as fit in one round.
-    async fn rebuild_late(&mut self, now: UtcTime) -> Result<(), StoreError> {
-        let mut tracks: BTreeMap<(CheckNo, AgentId), Vec<(UtcTime, State)>> = BTreeMap::new();
-        let mut expected = 0_i64;
-        for (check, agent) in &self.late {
-            let interval = self.live.interval(*check).map_or(Millis::SECOND, |interval| interval.max(Millis(1)));
-            expected = expected.saturating_add(HORIZON.0 / interval.0);
-            if expected > SAMPLES_AT_ONCE && !tracks.is_empty() {
-                break;
-            }
-            tracks.insert((*check, *agent), Vec::new());
-        }
-        if tracks.is_empty() {
-            return Ok(());
-        }
-        let store = self.store.clone();
-        let mut reading = Whole::begin(&store).await?;
-        let tracks = loop {
-            let mut found = tracks.clone();
-            self.each_item(self.horizon.min(now), |agent, item| {
-                for (check, at, state) in live::states(item) {
-                    if let Some(samples) = found.get_mut(&(check, agent)) {
-                        samples.push((at, state));
-                    }
-                }
-            })
-            .await?;
-            if reading.is_whole().await? {
-                break found;
-            }
-        };
-        for ((check, agent), samples) in tracks {
-            self.live.replace_track(check, agent, &samples);
-            self.late.remove(&(check, agent));
-            info!(%check, %agent, samples = samples.len(), "late samples folded in");
-        }
-        Ok(())
-    }
-
     /// Every record folded so far of the blocks that reach `since`. Blocks that cannot be read are passed over:
     /// it was told when they were folded.
     async fn each_item(&self, since: UtcTime, mut visit: impl FnMut(AgentId, &Item)) -> Result<(), StoreError> {
@@ -434,6 +419,13 @@ impl Judge {
         }
         Ok(())
     }
+}
+
+/// Whether it is late and speaks of a time that is before this month in some zone of the world.
+fn is_about_the_past(block: &StoredBlock) -> bool {
+    const LAST_ZONE_BEGINS: Millis = Millis(12 * Millis::HOUR.0);
+    let this_month = block.received_at.day().month_start().start().plus(LAST_ZONE_BEGINS);
+    block.received_at.since(block.from) > LATE_BY && block.from < this_month
 }
 
 fn absorb(live: &mut Live, block: &StoredBlock, pass: Pass, changes: &mut Changes) {

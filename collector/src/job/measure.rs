@@ -34,10 +34,11 @@ use crate::job::progress::Progress;
 use crate::live::{Host, Live, Vantage};
 use crate::presence::{Contact, Presence};
 use crate::snapshot::{
-    BurnTierView, CheckView, EnergyHourView, EnergyView, ExclusionView, FindingView, ForecastView, HostView, LossView,
-    Notice, OutageView, PatchState, PatchView, ServiceView, Snapshot, TimesView, VantageView, VerifiedView,
+    BurnTierView, CheckView, CopiedView, EnergyHourView, EnergyView, ExclusionView, FindingView, ForecastView,
+    HostView, LossView, Notice, OutageView, PatchState, PatchView, ServiceView, Snapshot, TimesView, VantageView,
+    VerifiedView,
 };
-use crate::store::agents::AgentRow;
+use crate::store::agents::{AgentRow, Copied};
 use crate::store::blocks::StreamTotals;
 use crate::store::blocks::lost::LostRange;
 use crate::store::{Store, StoreError};
@@ -114,7 +115,9 @@ impl Scene<'_> {
 
     /// Whether this agent is to look at the check no longer: it was revoked, or the check is for others now.
     fn is_retired(&self, agent: AgentId, check: &Check) -> bool {
-        self.agents.get(&agent).is_none_or(|row| row.revoked_at.is_some() || !check.is_for(&row.hostname, &row.group))
+        self.agents
+            .get(&agent)
+            .is_none_or(|row| row.revoked_at.is_some() || !check.is_for(agent, &row.hostname, &row.group, &row.labels))
     }
 
     /// Everything known about `month` of one service, in chapters.
@@ -173,7 +176,9 @@ impl Measure {
                 let contact = contacts.get(&row.agent).cloned().unwrap_or_default();
                 let totals = totals.get(&row.agent).copied().unwrap_or_default();
                 let losses = losses.remove(&row.agent).unwrap_or_default();
-                HostView { losses, ..self.host_view(row, contact, totals, live.host(row.agent), now) }
+                let own = scene.checks.values().filter(|(_, check)| check.local_to() == Some(row.agent));
+                let local_checks = own.map(|(no, check)| check_view(&scene, *no, check)).collect();
+                HostView { losses, local_checks, ..self.host_view(row, contact, totals, live.host(row.agent), now) }
             })
             .collect();
         hosts.sort_by(|a: &HostView, b| a.host.cmp(&b.host).then(a.agent.cmp(&b.agent)));
@@ -244,6 +249,7 @@ impl Measure {
         HostView {
             agent: row.agent,
             host: row.hostname.clone(),
+            labels: row.labels.clone(),
             os: facts.os,
             agent_version: facts.agent_version,
             connected: contact.connected,
@@ -254,12 +260,29 @@ impl Measure {
             records_lost: totals.lost,
             losses: Vec::new(),
             backlog: vitals.spool_records,
+            copied: copied_view(row, now),
             plan_refused: contact.plan_refused,
+            local_checks: Vec::new(),
+            local_problems: contact.local_problems,
             rss_bytes: vitals.rss_bytes,
             patch: patch_view(host, self.patch, now),
             energy: energy_view(host, now),
         }
     }
+}
+
+/// A copy is told for so long after it was seen last; two hosts with one identity show again with every connection.
+const COPIED_SHOWN: Millis = Millis::DAY;
+
+fn copied_view(row: &AgentRow, now: UtcTime) -> Option<CopiedView> {
+    let (at, how) = row.copied.filter(|(at, _)| now.since(*at) <= COPIED_SHOWN)?;
+    let explanation = match how {
+        Copied::Twin => "two hosts use its identity at once: one was cloned from the other",
+        Copied::Rewound => {
+            "it came back without knowing what it had sent: its state directory was put back from an older copy, or it is a clone"
+        }
+    };
+    Some(CopiedView { at, how: how.word().to_owned(), explanation: explanation.to_owned() })
 }
 
 /// Services in order, and what becomes of each exclusion.
@@ -294,11 +317,15 @@ fn views<'n>(scene: &Scene<'_>, names: impl Iterator<Item = &'n str>) -> (Vec<Se
     (services, exclusions)
 }
 
-/// `None` before the first version of the service, and of its contract.
+/// `None` before the first version of the service and of its contract, and when the month in which one ended is over.
 fn service_view(scene: &Scene<'_>, name: &str) -> Option<(ServiceView, Figure)> {
     let now = scene.now;
     let service = scene.in_force.agreement.service_at(name, now)?;
     let month = Month::of(now, &service.terms.timezone);
+    let first = month.first(&service.terms.timezone);
+    if scene.in_force.agreement.ended_at(name, now).is_some_and(|end| end <= first) {
+        return None;
+    }
     let used: BTreeMap<String, &(CheckNo, Check)> = service
         .expression
         .names()

@@ -10,19 +10,20 @@
 //!
 //! One collector of several does this: the one whose alerts are.
 //!
-//! Limits: [`MONTHS_BACK`] months; older ones are made only when somebody asks (`month supersede`).
+//! Limits: [`MONTHS_BACK`] months; older ones are made only when somebody asks (`month supersede`). Of those, months in
+//! which no agent was enrolled are followed once somebody asked for a draft or sealed one: their records came later.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use peil_proto::block::{self, Item};
+use peil_proto::block;
 use peil_proto::ids::CheckNo;
 use peil_proto::time::{UtcTime, WallClock};
-use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
 use crate::agreement::InForce;
 use crate::config::SealDay;
@@ -30,7 +31,9 @@ use crate::contract::approval::ExclusionFile;
 use crate::contract::calendar::Month;
 use crate::contract::span::Span;
 use crate::decisions;
+use crate::job::beat::Beat;
 use crate::job::lead::Leading;
+use crate::live;
 use crate::months::{self, Made, MonthError, MonthState, Wish};
 use crate::refold::{self, Ground, Sight};
 use crate::snapshot::{MonthView, Notice};
@@ -39,6 +42,10 @@ use crate::store::months::EditionRow;
 use crate::store::{Store, StoreError};
 
 const EVERY: Duration = Duration::from_secs(60);
+/// When late blocks about a month that is over were judged, a round comes at once, but not sooner after the one before
+/// than this, and than so many times what that took: months are read from blocks, and figures of today go before.
+const ROUNDS_APART: Duration = Duration::from_secs(1);
+const ROUNDS_SHARE: u32 = 4;
 /// Months before the running one that are followed.
 const MONTHS_BACK: u32 = 3;
 
@@ -62,6 +69,8 @@ pub struct Months {
     in_force: watch::Receiver<Arc<InForce>>,
     seal_day: Option<SealDay>,
     publish: watch::Sender<Arc<MonthsTold>>,
+    /// Wakes the job before its beat: late blocks were judged.
+    past_changed: Arc<Notify>,
     /// Looked at through here.
     cursor: Through,
     /// What the drafts were made with.
@@ -88,26 +97,21 @@ impl Months {
         in_force: watch::Receiver<Arc<InForce>>,
         seal_day: Option<SealDay>,
         publish: watch::Sender<Arc<MonthsTold>>,
+        past_changed: Arc<Notify>,
     ) -> Self {
         let (cursor, made_with, differing) = (Through::default(), None, BTreeMap::new());
-        Self { store, clock, leading, in_force, seal_day, publish, cursor, made_with, differing }
+        Self { store, clock, leading, in_force, seal_day, publish, past_changed, cursor, made_with, differing }
     }
 
     /// Runs until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
-        let mut beat = interval(EVERY);
-        beat.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        let mut told = String::new();
-        loop {
-            tokio::select! {
-                _ = beat.tick() => {}
-                () = stop.cancelled() => return,
-            }
-            let trouble = self.activate().await.err().map(|cause| crate::chain(&cause)).unwrap_or_default();
-            if !trouble.is_empty() && trouble != told {
-                warn!(cause = trouble, "months that are over stay as they were; trying again every minute");
-            }
-            told = trouble;
+        let mut beat = Beat::every(EVERY, stop);
+        let mut not_before = Instant::now();
+        while beat.next_or(&self.past_changed).await && beat.during(sleep_until(not_before)).await.is_some() {
+            let started = Instant::now();
+            let done = self.activate().await;
+            beat.tell(done, "months that are over stay as they were; trying again every minute");
+            not_before = Instant::now() + (started.elapsed() * ROUNDS_SHARE).max(ROUNDS_APART);
         }
     }
 
@@ -129,7 +133,10 @@ impl Months {
         let through = self.store.judged_through().await?;
         let exclusions = decisions::exclusions(&self.store, UtcTime(i64::MIN)).await?;
         let enrolled = self.store.agents().await?.into_iter().map(|row| row.enrolled_at).min();
-        let over = enrolled.map(|first| months_over(&in_force, first, now)).unwrap_or_default();
+        let editions = self.store.editions().await?;
+        let drafted = self.store.month_figures().await?.into_iter().map(|row| (row.service, row.month));
+        let asked_for = drafted.chain(editions.iter().map(|row| (row.service.clone(), row.month.clone()))).collect();
+        let over = enrolled.map(|first| months_over(&in_force, first, &asked_for, now)).unwrap_or_default();
         let same = self.made_with.as_ref().is_some_and(|before| {
             Arc::ptr_eq(&before.in_force, &in_force) && before.exclusions == exclusions && before.over == over
         });
@@ -137,7 +144,6 @@ impl Months {
             true => self.touched(&in_force, &over, &through).await?,
             false => grouped(&over),
         };
-        let editions = self.store.editions().await?;
         for (month, services) in affected {
             self.make(&in_force, &exclusions, (month, &services), &editions, &through, now).await?;
         }
@@ -189,13 +195,9 @@ impl Months {
             }
             for stored in page.iter().filter(|block| through.covers(block.id) && block.from < latest) {
                 let Ok(decoded) = block::decode(&stored.bytes) else { continue };
-                seen.extend(decoded.items.iter().filter_map(|item| match item {
-                    // To the hour: enough to tell which month, and few.
-                    Item::Sample(sample) if sample.scheduled_at < latest => {
-                        Some((sample.check, sample.scheduled_at.hour_start()))
-                    }
-                    _ => None,
-                }));
+                // To the hour: enough to tell which month, and few.
+                let due = decoded.items.iter().flat_map(live::states).filter(|(_, at, _)| *at < latest);
+                seen.extend(due.map(|(check, at, _)| (check, at.hour_start())));
             }
         }
         let mut affected = Affected::new();
@@ -238,7 +240,7 @@ impl Months {
             let seen = refold::tracks(&self.store, &checks, &sight).await?;
             for service in services {
                 let Some(bundle) = ground.bundle(service, month, now, &seen) else { continue };
-                let draft = Made::of(bundle, seen.blocks).draft(now);
+                let draft = Made::of(bundle, seen.blocks, None).draft(now);
                 self.compare(service, month, editions, draft.inputs, now);
                 drafts.push(draft);
             }
@@ -287,8 +289,13 @@ impl Months {
 }
 
 /// The months before the running one of every service, newest first, as far as anything was covered and the first
-/// agent was enrolled (`first`): where nobody looked there is nothing to report.
-fn months_over(in_force: &InForce, first: UtcTime, now: UtcTime) -> Vec<(String, Month)> {
+/// agent was enrolled (`first`): where nobody looked there is nothing to report, unless somebody asked for it.
+fn months_over(
+    in_force: &InForce,
+    first: UtcTime,
+    asked_for: &BTreeSet<(String, String)>,
+    now: UtcTime,
+) -> Vec<(String, Month)> {
     let mut over = Vec::new();
     for name in in_force.agreement.service_names() {
         let Some(service) = in_force.agreement.service_at(name, now) else { continue };
@@ -297,7 +304,8 @@ fn months_over(in_force: &InForce, first: UtcTime, now: UtcTime) -> Vec<(String,
         for _ in 0..MONTHS_BACK {
             month = month.previous();
             let covered = month.span(zone).clip(service.terms.coverage.span());
-            if !covered.is_empty() && first < covered.to {
+            let is_asked_for = || asked_for.contains(&(name.to_owned(), month.to_string()));
+            if !covered.is_empty() && (first < covered.to || is_asked_for()) {
                 over.push((name.to_owned(), month));
             }
         }

@@ -4,7 +4,7 @@ use super::*;
 use peil_proto::ids::Seq;
 use peil_proto::plan::{CheckKind, Tcp};
 use peil_proto::record::Certificate;
-use peil_proto::sample::{Outcome, Phases};
+use peil_proto::sample::{FailureKind, Outcome, Phases};
 use peil_proto::units::Microjoules;
 
 const AGENT: AgentId = AgentId([7; 16]);
@@ -17,7 +17,14 @@ fn live() -> Live {
 }
 
 fn up(at: i64) -> Item {
-    let outcome = Outcome::Up { code: 0 };
+    sample(at, Outcome::Up { code: 0 })
+}
+
+fn down(at: i64) -> Item {
+    sample(at, Outcome::Failed { kind: FailureKind::Refused, code: 0 })
+}
+
+fn sample(at: i64, outcome: Outcome) -> Item {
     Item::Sample(Sample {
         check: CheckNo(1),
         scheduled_at: UtcTime(at),
@@ -49,10 +56,21 @@ fn skipped_records_are_not_folded_twice() {
 }
 
 #[test]
-fn a_late_sample_marks_its_vantage_and_a_new_track_takes_the_place_of_the_old() {
+fn a_late_sample_between_others_is_folded_in() {
     let mut live = live();
-    let changes = absorb(&mut live, &[up(20_000), up(10_000)]);
-    assert_eq!(changes.late, BTreeSet::from([(CheckNo(1), AGENT)]));
+    let changes = absorb(&mut live, &[up(0), up(20_000), up(10_000)]);
+    assert!(changes.late.is_empty());
+    let (_, vantage) = live.vantages_of(CheckNo(1)).next().expect("one vantage");
+    let samples = [0, 10_000, 20_000].map(|at| (UtcTime(at), State::Up));
+    assert_eq!(vantage.track, Track::of_samples(Millis(21_000), &samples));
+}
+
+#[test]
+fn a_late_sample_that_breaks_a_run_marks_its_time_and_a_new_track_takes_the_place_of_the_old() {
+    let mut live = live();
+    let changes = absorb(&mut live, &[up(0), up(20_000), up(30_000), down(10_000)]);
+    let due = Span::new(UtcTime(10_000), UtcTime(10_001));
+    assert_eq!(changes.late.iter().collect::<Vec<_>>(), [(CheckNo(1), AGENT, due)]);
     let samples = [(UtcTime(20_000), State::Up), (UtcTime(10_000), State::Down), (UtcTime(0), State::Up)];
     live.replace_track(CheckNo(1), AGENT, &samples);
     let (_, vantage) = live.vantages_of(CheckNo(1)).next().expect("one vantage");

@@ -66,15 +66,7 @@ impl Store {
         let name = name.to_owned();
         self.read("look up a user", move |db| {
             let mut ask = db.prepare_cached("SELECT name, password, role, changed_at FROM person WHERE name = ?1")?;
-            let user = ask.query_row([&name], |row| {
-                Ok(UserRow {
-                    name: row.get(0)?,
-                    hash: row.get(1)?,
-                    role: row.get(2)?,
-                    changed_at: cells::time(row, 3)?,
-                })
-            });
-            Ok(user.optional()?)
+            Ok(ask.query_row([&name], user_row).optional()?)
         })
         .await
     }
@@ -102,6 +94,34 @@ impl Store {
             )?;
             db.execute("DELETE FROM session WHERE person = ?1", [&name])?;
             audit::enter(db, at, &by, "user.set_password", &format!("{name} role {role}"))
+        })
+        .await
+    }
+
+    /// Everybody who can sign in, by name.
+    ///
+    /// # Errors
+    /// [`StoreError::Read`].
+    pub async fn users(&self) -> Result<Vec<UserRow>, StoreError> {
+        self.read("list the users", |db| {
+            let mut ask = db.prepare_cached("SELECT name, password, role, changed_at FROM person ORDER BY name")?;
+            Ok(ask.query_map((), user_row)?.collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
+    /// Removes a user and ends all sessions of that user.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], and as every write.
+    pub async fn remove_user(&self, name: &str, at: UtcTime, by: &str) -> Result<(), StoreError> {
+        let [name, by] = [name, by].map(str::to_owned);
+        self.write("remove a user", move |db| {
+            db.execute("DELETE FROM session WHERE person = ?1", [&name])?;
+            if db.execute("DELETE FROM person WHERE name = ?1", [&name])? == 0 {
+                return Err(StoreError::NotFound { what: "user", name: name.clone() }.into());
+            }
+            audit::enter(db, at, &by, "user.remove", &name)
         })
         .await
     }
@@ -251,6 +271,10 @@ impl Store {
         })
         .await
     }
+}
+
+fn user_row(row: &Row<'_>) -> db::Result<UserRow> {
+    Ok(UserRow { name: row.get(0)?, hash: row.get(1)?, role: row.get(2)?, changed_at: cells::time(row, 3)? })
 }
 
 fn api_token_row(row: &Row<'_>) -> db::Result<ApiTokenRow> {

@@ -5,6 +5,7 @@
 //! stream, so that storing a block touches one row and not two) and [`Store::touch_contact`].
 
 use peil_proto::ids::AgentId;
+use peil_proto::labels::Labels;
 use peil_proto::time::UtcTime;
 
 use super::db::{self, Connection, Engine, OptionalExtension};
@@ -22,6 +23,31 @@ pub struct NewAgent {
     pub cert_serial: String,
     /// End of its certificate.
     pub cert_not_after: UtcTime,
+}
+
+/// How it showed that an agent runs from a copy of its state directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Copied {
+    /// Two hosts use its identity in turns.
+    Twin,
+    /// It came back without knowing what it had sent.
+    Rewound,
+}
+
+impl Copied {
+    const WORDS: [(&'static str, Self); 2] = [("twin", Self::Twin), ("rewound", Self::Rewound)];
+
+    /// The word in the database and in the API.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Twin => "twin",
+            Self::Rewound => "rewound",
+        }
+    }
+
+    fn from_word(word: &str) -> Option<Self> {
+        Self::WORDS.iter().find(|(known, _)| *known == word).map(|(_, copied)| *copied)
+    }
 }
 
 /// An agent, admitted or revoked.
@@ -43,6 +69,12 @@ pub struct AgentRow {
     pub cert_serial: String,
     /// End of that certificate.
     pub cert_not_after: UtcTime,
+    /// Authority of the certificate it came with last, while it is being replaced; empty when that was never noted.
+    pub authority: String,
+    /// What its host is for, as it said last.
+    pub labels: Labels,
+    /// When it was last seen to run from a copy of its state, until somebody has seen to it.
+    pub copied: Option<(UtcTime, Copied)>,
 }
 
 impl Store {
@@ -67,7 +99,8 @@ impl Store {
         self.read("list the agents", |db| {
             let mut ask = db.prepare_cached(
                 "SELECT a.agent, a.hostname, a.host_group, a.enrolled_at, a.revoked_at, a.last_contact,
-                   (SELECT MAX(s.last_at) FROM agent_stream s WHERE s.agent = a.agent), a.cert_serial, a.cert_not_after
+                   (SELECT MAX(s.last_at) FROM agent_stream s WHERE s.agent = a.agent), a.cert_serial, a.cert_not_after,
+                   a.authority, a.labels, a.copied_at, a.copied_how
                  FROM agent a ORDER BY a.hostname, a.agent",
             )?;
             let rows = ask.query_map((), |row| {
@@ -80,6 +113,10 @@ impl Store {
                     last_contact: cells::time_or_none(row, 5)?.max(cells::time_or_none(row, 6)?),
                     cert_serial: row.get(7)?,
                     cert_not_after: cells::time(row, 8)?,
+                    authority: row.get(9)?,
+                    // Written by this program; whoever changed it gets a host without labels, not a collector that stands still.
+                    labels: serde_json::from_str(&row.get::<String>(10)?).unwrap_or_default(),
+                    copied: cells::time_or_none(row, 11)?.zip(Copied::from_word(&row.get::<String>(12)?)),
                 })
             })?;
             Ok(rows.collect::<Result<_, _>>()?)
@@ -140,6 +177,46 @@ impl Store {
                 db.prepare_cached("UPDATE agent SET cert_serial = ?2, cert_not_after = ?3 WHERE agent = ?1")?;
             renew.execute((agent.0, &serial, not_after.0))?;
             Ok(())
+        })
+        .await
+    }
+
+    /// Notes what the host of an agent is for.
+    ///
+    /// # Errors
+    /// As every write.
+    pub async fn note_labels(&self, agent: AgentId, labels: &Labels) -> Result<(), StoreError> {
+        let labels = serde_json::to_string(labels).map_err(|_| StoreError::Damaged { what: "labels" })?;
+        self.write("note the labels of a host", move |db| {
+            db.execute("UPDATE agent SET labels = ?2 WHERE agent = ?1", (agent.0, &labels))?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Notes that an agent was seen to run from a copy of its state.
+    ///
+    /// # Errors
+    /// As every write.
+    pub async fn note_copied(&self, agent: AgentId, how: Copied, at: UtcTime) -> Result<(), StoreError> {
+        self.write("note a copied agent", move |db| {
+            let sql = "UPDATE agent SET copied_at = ?2, copied_how = ?3 WHERE agent = ?1";
+            db.execute(sql, (agent.0, at.0, how.word()))?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Somebody has seen to a copied agent: what was seen of it so far is over.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownAgent`], and as every write.
+    pub async fn accept_copied(&self, agent: AgentId, at: UtcTime, by: &str) -> Result<(), StoreError> {
+        let by = by.to_owned();
+        self.write("accept a copied agent", move |db| {
+            revoked_at(db, agent)?;
+            db.execute("UPDATE agent SET copied_at = NULL, copied_how = '' WHERE agent = ?1", [agent.0])?;
+            audit::enter(db, at, &by, "agent.accept", &agent.to_string())
         })
         .await
     }

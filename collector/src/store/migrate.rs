@@ -28,6 +28,10 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     Migration { number: 7, name: "days and times", sql: include_str!("migrations/007_derived.sql") },
     Migration { number: 8, name: "lost ranges", sql: include_str!("migrations/008_lost_ranges.sql") },
     Migration { number: 9, name: "transfer", sql: include_str!("migrations/009_transfer.sql") },
+    Migration { number: 10, name: "authorities", sql: include_str!("migrations/010_authorities.sql") },
+    Migration { number: 11, name: "labels", sql: include_str!("migrations/011_labels.sql") },
+    Migration { number: 12, name: "copies", sql: include_str!("migrations/012_copies.sql") },
+    Migration { number: 13, name: "clock errors", sql: include_str!("migrations/013_clock_error.sql") },
 ];
 
 /// Collectors that start together on a server meet here; one of them migrates, the others find it done.

@@ -6,6 +6,7 @@
 //! Limits: [`VERSIONS_MAX`] rows; [`Store::apply_objects`] says no beyond.
 
 use peil_proto::time::UtcTime;
+use serde_json::{Map, Value};
 
 use super::db::Row;
 use super::{Store, StoreError, audit, cells, db};
@@ -28,8 +29,39 @@ pub struct ObjectVersion {
     pub author: String,
     /// Why.
     pub reason: String,
-    /// The table of the file, as JSON.
+    /// The table of the file, as JSON. Of an end the table that held last, with [`ENDED`].
     pub body: String,
+}
+
+/// The key of a body that ends its object; no table of a file has it.
+const ENDED: &str = "ended";
+
+impl ObjectVersion {
+    /// The body with which an object ends of which `table` held last.
+    pub fn end_of(table: &str) -> String {
+        let mut body = keys_of(table);
+        body.insert(ENDED.to_owned(), Value::Bool(true));
+        Value::Object(body).to_string()
+    }
+
+    /// Whether the object ends with this version.
+    pub fn is_end(&self) -> bool {
+        keys_of(&self.body).contains_key(ENDED)
+    }
+
+    /// What held last.
+    pub fn table(&self) -> String {
+        if !self.is_end() {
+            return self.body.clone();
+        }
+        let mut table = keys_of(&self.body);
+        table.remove(ENDED);
+        Value::Object(table).to_string()
+    }
+}
+
+fn keys_of(body: &str) -> Map<String, Value> {
+    serde_json::from_str(body).unwrap_or_default()
 }
 
 /// How many versions there are: changes with every change, so whoever saw the same number saw the same versions.
@@ -99,7 +131,8 @@ impl Store {
             for version in &versions {
                 let ObjectVersion { kind, name, valid_from, recorded_at, author, reason, body } = version;
                 insert.execute((kind, name, valid_from.0, recorded_at.0, author, reason, body))?;
-                let detail = format!("{kind} {name:?} from {}: {reason}", since(*valid_from));
+                let begins = if version.is_end() { "ends" } else { "from" };
+                let detail = format!("{kind} {name:?} {begins} {}: {reason}", since(*valid_from));
                 audit::enter(db, *recorded_at, &who, "agreement.apply", &detail)?;
             }
             Ok(Applied::Done(generation(db)?))

@@ -48,6 +48,7 @@ pub(super) const TABLES: &[Table] = &[
     Table { name: "lane", key: &["lane"], how: How::Places },
     Table { name: "watermark", key: &["job", "lane"], how: How::Places },
     copied("lost_range", &["agent", "epoch", "after_seq"]),
+    copied("clock_error", &["agent", "day"]),
     copied("day_block", &["agent", "day", "check_no"]),
     Table { name: "dirty_hour", key: &["agent", "hour_ms"], how: How::ByLane },
     copied("latency_hour", &["agent", "check_no", "hour_ms"]),

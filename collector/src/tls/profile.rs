@@ -6,33 +6,30 @@ use peil_proto::time::WallClock;
 use peil_proto::tls::{ALPN_H2, ALPN_HTTP_1_1, TlsClock, provider};
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::NoServerSessionStorage;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::version::{TLS12, TLS13};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, ServerConfig, SignatureScheme};
+use tokio::sync::watch;
 
 use super::{Admission, LiveCertificate, TlsError};
-use crate::pki::{Authority, CertificateFacts};
+use crate::pki::{Authorities, CertificateFacts};
 
-/// Agents: TLS 1.3, HTTP/2, a certificate of `authority` that `admission` admits, or none at all.
+/// Agents: TLS 1.3, HTTP/2, a certificate of one of the `authorities` of the moment that `admission` admits, or none at
+/// all.
 ///
 /// # Errors
-/// [`TlsError::Authority`] or [`TlsError::Setup`].
+/// [`TlsError::Setup`].
 pub fn agents(
-    authority: &Authority,
+    authorities: watch::Receiver<Arc<Authorities>>,
     admission: Admission,
     certificate: LiveCertificate,
     clock: &WallClock,
 ) -> Result<Arc<ServerConfig>, TlsError> {
-    let roots = authority.roots().map_err(|e| TlsError::Authority(e.to_string()))?;
-    let inner = WebPkiClientVerifier::builder_with_provider(roots, provider())
-        .allow_unauthenticated()
-        .build()
-        .map_err(|e| TlsError::Authority(e.to_string()))?;
     let mut config = ServerConfig::builder_with_details(provider(), TlsClock::shared(clock))
         .with_protocol_versions(&[&TLS13])
         .map_err(TlsError::Setup)?
-        .with_client_cert_verifier(Arc::new(AgentVerifier { inner, admission }))
+        .with_client_cert_verifier(Arc::new(AgentVerifier { authorities, admission }))
         .with_cert_resolver(Arc::new(certificate));
     config.alpn_protocols = vec![ALPN_H2.to_vec()];
     // A resumed session would skip the verifier, and with it revocation.
@@ -58,8 +55,14 @@ pub fn web(certificate: LiveCertificate, clock: &WallClock) -> Result<Arc<Server
 /// webpki's verdict, then: does it name an agent, and is that agent welcome?
 #[derive(Debug)]
 struct AgentVerifier {
-    inner: Arc<dyn ClientCertVerifier>,
+    authorities: watch::Receiver<Arc<Authorities>>,
     admission: Admission,
+}
+
+impl AgentVerifier {
+    fn inner(&self) -> Arc<dyn ClientCertVerifier> {
+        self.authorities.borrow().verifier()
+    }
 }
 
 impl ClientCertVerifier for AgentVerifier {
@@ -69,7 +72,7 @@ impl ClientCertVerifier for AgentVerifier {
         chain: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        let verified = self.inner.verify_client_cert(leaf, chain, now)?;
+        let verified = self.inner().verify_client_cert(leaf, chain, now)?;
         let facts = CertificateFacts::read(leaf).ok_or(CertificateError::BadEncoding)?;
         // Your own authority may sign for others than agents: those get "access denied".
         let agent = facts.agent.ok_or(CertificateError::ApplicationVerificationFailure)?;
@@ -88,8 +91,9 @@ impl ClientCertVerifier for AgentVerifier {
         false
     }
 
+    /// None: an agent has one certificate to show, and the authorities change while the port is open.
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        self.inner.root_hint_subjects()
+        &[]
     }
 
     fn verify_tls12_signature(
@@ -98,7 +102,7 @@ impl ClientCertVerifier for AgentVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner.verify_tls12_signature(message, cert, dss)
+        self.inner().verify_tls12_signature(message, cert, dss)
     }
 
     fn verify_tls13_signature(
@@ -107,10 +111,10 @@ impl ClientCertVerifier for AgentVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner.verify_tls13_signature(message, cert, dss)
+        self.inner().verify_tls13_signature(message, cert, dss)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.inner.supported_verify_schemes()
+        self.inner().supported_verify_schemes()
     }
 }

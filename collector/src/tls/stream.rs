@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use axum::extract::connect_info;
 use axum::serve::IncomingStream;
 use peil_proto::ids::AgentId;
+use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tonic::transport::server::Connected;
@@ -25,6 +26,8 @@ pub struct ConnectInfo {
     pub agent: Option<AgentId>,
     /// The number of that certificate; there when `agent` is.
     pub serial: Option<Serial>,
+    /// The certificate itself; there when `agent` is. It may have to be judged again while the connection lasts.
+    pub certificate: Option<CertificateDer<'static>>,
 }
 
 /// An encrypted connection.
@@ -40,8 +43,9 @@ impl TlsStream {
         let leaf = inner.get_ref().1.peer_certificates().and_then(<[_]>::first);
         let facts = leaf.and_then(|leaf| CertificateFacts::read(leaf));
         let named = facts.and_then(|facts| facts.agent.map(|agent| (agent, facts.serial)));
+        let certificate = leaf.filter(|_| named.is_some()).map(|leaf| leaf.clone().into_owned());
         let (agent, serial) = named.unzip();
-        Self { inner, info: ConnectInfo { peer, agent, serial } }
+        Self { inner, info: ConnectInfo { peer, agent, serial, certificate } }
     }
 
     /// Who is at the other end.

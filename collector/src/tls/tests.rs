@@ -2,7 +2,7 @@
 //! hide one here; the agent itself meets this listener in the workspace's `tests`.
 
 use super::*;
-use crate::pki::{Authority, IssuedCertificate, Serial};
+use crate::pki::{Authorities, Authority, IssuedCertificate, Serial};
 use peil_proto::ids::AgentId;
 use peil_proto::time::{UtcTime, WallClock};
 use peil_proto::tls::{TlsClock, provider};
@@ -45,20 +45,29 @@ fn authority(dir: &tempfile::TempDir, name: &str) -> Authority {
     Authority::open_or_create(dir.path(), name, NOW).unwrap()
 }
 
+/// The one of the port: the same again when it is opened again.
+fn authority_in(dir: &tempfile::TempDir) -> Authority {
+    authority(dir, "Peil test")
+}
+
+fn only(authority: Authority) -> tokio::sync::watch::Receiver<Arc<Authorities>> {
+    tokio::sync::watch::channel(Arc::new(Authorities::alone(authority).unwrap())).1
+}
+
 fn names() -> Vec<String> {
     vec!["localhost".to_owned()]
 }
 
 async fn port(web: bool) -> Port {
     let dir = tempfile::tempdir().unwrap();
-    let authority = authority(&dir, "Peil test");
+    let authority = authority_in(&dir);
     let clock = WallClock::manual(NOW);
     let (admission, stop) = (Admission::default(), CancellationToken::new());
     let certificate = LiveCertificate::new(authority.server_certificate(&names(), NOW).unwrap()).unwrap();
     let config = if web {
         profile::web(certificate.clone(), &clock).unwrap()
     } else {
-        profile::agents(&authority, admission.clone(), certificate.clone(), &clock).unwrap()
+        profile::agents(only(authority_in(&dir)), admission.clone(), certificate.clone(), &clock).unwrap()
     };
     let listener = TlsListener::bind(SocketAddr::from(([127, 0, 0, 1], 0)), config, stop.clone()).await.unwrap();
     Port { dir, authority, clock, admission, certificate, listener, stop }

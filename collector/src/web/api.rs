@@ -56,6 +56,11 @@ impl Error {
         Self::new(StatusCode::NOT_FOUND, "not_found", message)
     }
 
+    /// What it says, for a page.
+    pub(super) fn into_parts(self) -> (StatusCode, String) {
+        (self.status, self.fact.message)
+    }
+
     pub(super) fn invalid(message: String) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "invalid_parameter", message)
     }

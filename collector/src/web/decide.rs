@@ -1,7 +1,7 @@
 //! `/api/v1` for what people decide: exclusions, months, and the agreement.
 //!
-//! Reading needs anybody known; writing needs the role `admin`, and every write is in the audit log under the name of
-//! whoever sent it. The rules are those of the command line, because they are the same functions ([`crate::decisions`],
+//! Reading needs anybody known; writing needs a role with the right to it, and every write is in the audit log under the
+//! name of whoever sent it. The rules are those of the command line, because they are the same functions ([`crate::decisions`],
 //! [`crate::months`], [`crate::apply`]); here they only meet JSON. Times that are sent are RFC 3339; times that are
 //! answered are ms, as everywhere in the API. A key that does not exist is refused.
 
@@ -14,14 +14,14 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use peil_proto::time::UtcTime;
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use utoipa::ToSchema;
 
 use super::Web;
 use super::api::{Error, ErrorBody, parameters};
-use crate::access::{Principal, Role};
+use crate::access::{Principal, Right};
 use crate::agreement::{InForce, read_files};
-use crate::apply::{self, ApplyError};
+use crate::apply::{self, ApplyError, Missing};
 use crate::config::Config;
 use crate::contract::approval::{Deed, Proposal};
 use crate::contract::calendar::Month;
@@ -43,14 +43,17 @@ pub struct Desk {
     pub config: Arc<Config>,
     /// What is in force.
     pub in_force: watch::Receiver<Arc<InForce>>,
+    /// Wakes whoever tells which months are over.
+    pub past_changed: Arc<Notify>,
 }
 
-/// Only these may write.
-fn writer(principal: &Principal) -> Result<&str, Error> {
-    if principal.role == Role::Admin {
+/// The name under which somebody who may do this does it.
+pub(super) fn allowed(principal: &Principal, right: Right) -> Result<&str, Error> {
+    if principal.role.may(right) {
         return Ok(&principal.name);
     }
-    let message = format!("{} may read but not write; this needs the role admin.", principal.name);
+    let (name, role) = (&principal.name, principal.role.word());
+    let message = format!("{name} has the role {role} and may not {}.", right.words());
     Err(Error::new(StatusCode::FORBIDDEN, "forbidden", message))
 }
 
@@ -153,7 +156,7 @@ pub(super) async fn propose(
     Extension(principal): Extension<Principal>,
     body: Result<Json<NewExclusion>, JsonRejection>,
 ) -> Result<Response, Error> {
-    let who = writer(&principal)?;
+    let who = allowed(&principal, Right::Propose)?;
     let NewExclusion { id, service, kind, from, to, announced_at, reason } = sent(body)?;
     let known = ExclusionKind::WORDS.iter().find(|(word, _)| *word == kind).map(|(_, kind)| *kind);
     let kind = known.ok_or_else(|| Error::invalid(format!("kind is {kind:?}; see the description.")))?;
@@ -212,7 +215,7 @@ pub(super) async fn act(
     Path(id): Path<String>,
     body: Result<Json<NewAct>, JsonRejection>,
 ) -> Result<Response, Error> {
-    let who = writer(&principal)?;
+    let who = allowed(&principal, Right::Decide)?;
     let deed = match sent(body)? {
         NewAct::Approve {} => Deed::Approve,
         NewAct::Refuse { reason } => Deed::Refuse(reason),
@@ -277,6 +280,8 @@ pub(super) async fn month_part(
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(tag = "wish", rename_all = "snake_case", deny_unknown_fields)]
 pub(super) enum NewEdition {
+    /// None yet: a draft of a month that no agent was enrolled in, because its records came later.
+    Draft {},
     /// Its first edition.
     Seal {},
     /// Its next edition; whoever sends it approves what `author` asks for.
@@ -297,12 +302,12 @@ pub(super) struct EditionMade {
     inputs: String,
 }
 
-/// Seals or supersedes a month, as it is known now.
+/// Seals or supersedes a month, as it is known now; or makes its draft, without an edition to tell of.
 #[utoipa::path(
     post, path = "/api/v1/months/{service}/{month}", request_body = NewEdition,
     params(("service" = String, Path, description = "Whose"), ("month" = String, Path, description = "`2026-04`")),
-    responses((status = 201, body = EditionMade), (status = 400, body = ErrorBody), (status = 403, body = ErrorBody),
-              (status = 404, body = ErrorBody), (status = 409, body = ErrorBody))
+    responses((status = 201, body = EditionMade), (status = 204), (status = 400, body = ErrorBody),
+              (status = 403, body = ErrorBody), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody))
 )]
 pub(super) async fn make_edition(
     State(web): State<Web>,
@@ -310,15 +315,23 @@ pub(super) async fn make_edition(
     Path((service, text)): Path<(String, String)>,
     body: Result<Json<NewEdition>, JsonRejection>,
 ) -> Result<Response, Error> {
-    let who = writer(&principal)?.to_owned();
-    let wish = match sent(body)? {
-        NewEdition::Seal {} => Wish::Seal(who),
-        NewEdition::Supersede { reason, author } => Wish::Supersede(Correction { reason, author, approver: who }),
-    };
+    let wished = sent(body)?;
+    let right = if matches!(wished, NewEdition::Draft {}) { Right::Propose } else { Right::Decide };
+    let who = allowed(&principal, right)?.to_owned();
     let desk = &web.state.desk;
     let in_force = Arc::clone(&desk.in_force.borrow());
     let which = (service.as_str(), month(&text)?);
+    let wish = match wished {
+        NewEdition::Draft {} => {
+            months::draft(&desk.store, &in_force, which, web.now()).await?;
+            desk.past_changed.notify_one();
+            return Ok(StatusCode::NO_CONTENT.into_response());
+        }
+        NewEdition::Seal {} => Wish::Seal(who),
+        NewEdition::Supersede { reason, author } => Wish::Supersede(Correction { reason, author, approver: who }),
+    };
     let edition = months::fulfil(&desk.store, &in_force, desk.config.seal_day, which, wish, web.now()).await?;
+    desk.past_changed.notify_one();
     let made = EditionMade { version: edition.version, inputs: edition.inputs.to_string() };
     Ok((StatusCode::CREATED, Json(made)).into_response())
 }
@@ -344,6 +357,8 @@ pub(super) async fn agreement(State(web): State<Web>, uri: Uri) -> Result<Respon
 pub(super) struct NewAgreement {
     /// All of them: they are brought into force together or not at all.
     files: Vec<NewFile>,
+    /// Why everything ends now that was applied and is in none of them; without it that goes on.
+    prune: Option<String>,
 }
 
 /// One file.
@@ -382,17 +397,19 @@ pub(super) async fn apply_files(
     uri: Uri,
     body: Result<Json<NewAgreement>, JsonRejection>,
 ) -> Result<Response, Error> {
-    let who = writer(&principal)?;
+    let who = allowed(&principal, Right::Agree)?;
     let [dry_run] = parameters(&uri, ["dry_run"])?;
     let dry_run = match dry_run.as_deref() {
         None | Some("false") => false,
         Some("true") => true,
         Some(other) => return Err(Error::invalid(format!("dry_run is \"true\" or \"false\", not {other:?}."))),
     };
-    let files: Vec<_> = sent(body)?.files.into_iter().map(|file| (file.name, file.text)).collect();
+    let NewAgreement { files, prune } = sent(body)?;
+    let files: Vec<_> = files.into_iter().map(|file| (file.name, file.text)).collect();
+    let missing = prune.map_or(Missing::GoOn, |reason| Missing::End { reason });
     let written = read_files(&files).map_err(ApplyError::Refused)?;
     let desk = &web.state.desk;
-    let (plan, seen) = apply::prepare(&desk.store, &desk.config, &written, who, web.now()).await?;
+    let (plan, seen) = apply::prepare(&desk.store, &desk.config, &written, &missing, who, web.now()).await?;
     if !dry_run {
         apply::commit(&desk.store, &plan, seen, who).await?;
     }

@@ -23,7 +23,7 @@ use serde::Deserialize;
 
 use super::assets::Urls;
 use super::format::{Zone, span};
-use super::{Web, draw, format};
+use super::{Web, deeds, draw, format};
 use crate::access::Principal;
 use crate::snapshot::{ServiceView, Snapshot};
 
@@ -203,6 +203,8 @@ struct Frame {
     live_url: Option<String>,
     open_alerts: usize,
     sections: Vec<Section>,
+    /// Forms for whoever looks, rendered and escaped; apart from the sections, which are the same for everybody.
+    deeds: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -219,8 +221,13 @@ fn show(web: &Web, principal: Principal, choice: &Choice, page: &Page) -> Respon
         Err(Trouble::Missing(message)) => return error(StatusCode::NOT_FOUND, &message),
         Err(trouble) => return failed(&trouble),
     };
+    let deeds = match deeds::forms(page, &snapshot, &principal) {
+        Ok(deeds) => deeds,
+        Err(cause) => return failed(&Trouble::Render(cause)),
+    };
     let frame = Frame {
         urls: Urls::now(),
+        deeds,
         title: body.title,
         lead: body.lead,
         tab: page.tab(),

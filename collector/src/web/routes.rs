@@ -9,7 +9,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{MethodRouter, get, post};
 
-use super::{Web, WebState, api, assets, decide, gate, live, metrics, pages, ready, session};
+use super::{Web, WebState, api, assets, decide, deeds, gate, live, metrics, pages, ready, session};
 
 /// A form has at most this many bytes; more is refused with 413.
 const BODY_BYTES_MAX: usize = 16 * 1_024;
@@ -59,8 +59,8 @@ pub const ROUTES: &[Route] = &[
     known("/hosts", || get(pages::hosts)),
     known("/hosts/{agent}", || get(pages::host)),
     known("/alerts", || get(pages::alerts)),
-    known("/months", || get(pages::months)),
-    known("/exclusions", || get(pages::exclusions)),
+    known("/months", || get(pages::months).post(deeds::month)),
+    known("/exclusions", || get(pages::exclusions).post(deeds::exclusion)),
     known("/logout", || post(session::log_out)),
     known("/live", || get(live::live)),
     known("/metrics", || get(metrics::scrape)),

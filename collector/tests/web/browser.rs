@@ -45,7 +45,7 @@ fn desk(dir: &std::path::Path) -> (Desk, watch::Sender<Arc<InForce>>) {
     let agreement = Agreement::new(&config, &[]).expect("makes sense");
     let (sender, in_force) = watch::channel(Arc::new(InForce { agreement, numbers: Default::default() }));
     let store = Store::open(dir).expect("opens");
-    (Desk { store, config: Arc::new(config), in_force }, sender)
+    (Desk { store, config: Arc::new(config), in_force, past_changed: Arc::default() }, sender)
 }
 
 /// An answer, read whole.

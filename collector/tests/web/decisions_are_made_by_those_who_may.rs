@@ -5,7 +5,7 @@ use axum::http::{Method, Request, StatusCode, header};
 use peil_collector::access::Role;
 use serde_json::{Value, json};
 
-use crate::browser::{Answer, Site};
+use crate::browser::{Answer, Site, login, with_cookie};
 use crate::specimen::{busy, calm};
 
 const PROPOSAL: &str = r#"{"id": "CHG-9", "service": "Klantportaal", "kind": "maintenance", "from": "2026-11-24T00:00:00+01:00",
@@ -130,4 +130,110 @@ async fn the_pages_tell_what_waits_what_counts_and_what_differs() {
     {
         assert!(months.contains(part), "{part} is not in {months}");
     }
+}
+
+#[tokio::test]
+async fn each_role_may_what_it_says_and_nothing_else() {
+    let site = Site::showing(busy()).await;
+    let (approve, seal, draft) = (r#"{"deed": "approve"}"#, r#"{"wish": "seal"}"#, r#"{"wish": "draft"}"#);
+    let agreement = r#"{"files": [{"name": "a.toml", "text": "[[contract]]\nname = \"x\""}]}"#;
+    let month = "/api/v1/months/Klantportaal/2026-10";
+    for (role, may) in [
+        (Role::Viewer, [false, false, false, false, false]),
+        (Role::Editor, [true, false, true, false, true]),
+        (Role::Approver, [true, true, true, true, false]),
+        (Role::Admin, [true, true, true, true, true]),
+    ] {
+        let token = token(&site, role.word(), role).await;
+        let asked = [
+            ("/api/v1/exclusions", PROPOSAL),
+            ("/api/v1/exclusions/CHG-9", approve),
+            (month, draft),
+            (month, seal),
+            ("/api/v1/agreement?dry_run=true", agreement),
+        ];
+        for ((path, body), may) in asked.into_iter().zip(may) {
+            let answer = post(&site, &token, path, body).await;
+            assert_eq!(answer.status != StatusCode::FORBIDDEN, may, "{} {path}: {}", role.word(), answer.text);
+        }
+    }
+}
+
+#[tokio::test]
+async fn two_people_sign_in_and_the_log_names_them() {
+    let site = Site::showing(calm()).await;
+    for (name, role) in [("anna", Role::Editor), ("bert", Role::Approver)] {
+        site.access.set_password(name, role, "donkey").await.expect("set");
+    }
+    let send = async |name: &str, path: &str, body: &str| {
+        let basic = data_encoding::BASE64.encode(format!("{name}:donkey").as_bytes());
+        let request = Request::post(path)
+            .header(header::AUTHORIZATION, format!("Basic {basic}"))
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Body::from(body.to_owned()))
+            .expect("a request");
+        site.ask(request).await.status
+    };
+    let approve = r#"{"deed": "approve"}"#;
+    assert_eq!(send("anna", "/api/v1/exclusions", PROPOSAL).await, StatusCode::CREATED);
+    assert_eq!(send("anna", "/api/v1/exclusions/CHG-9", approve).await, StatusCode::FORBIDDEN);
+    assert_eq!(send("bert", "/api/v1/exclusions/CHG-9", approve).await, StatusCode::NO_CONTENT);
+    let log = site.desk.store.audit_tail(10).await.expect("read");
+    let told: Vec<_> = log.iter().map(|entry| (entry.who.as_str(), entry.what.as_str())).collect();
+    assert_eq!(told, [("bert", "exclusion.approve"), ("anna", "exclusion.propose")]);
+}
+
+/// A form as a browser of `name` sends it from a page of ours.
+async fn submit(site: &Site, name: &str, path: &str, form: &str) -> Answer {
+    let cookie = signed_in(site, name).await;
+    let request = Request::post(path)
+        .header("sec-fetch-site", "same-origin")
+        .header(header::COOKIE, cookie)
+        .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+    site.ask(request.body(Body::from(form.to_owned())).expect("a request")).await
+}
+
+async fn signed_in(site: &Site, name: &str) -> String {
+    let answer = site.ask(login(name, "donkey", "")).await;
+    assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.text);
+    answer.header("set-cookie").split(';').next().expect("a pair").to_owned()
+}
+
+#[tokio::test]
+async fn a_page_has_forms_only_for_whoever_may_and_they_do_what_the_api_does() {
+    let mut snapshot = busy();
+    let mut waiting = snapshot.exclusions[0].clone();
+    (waiting.id, waiting.progress, waiting.proposed_by) = ("CHG-9".into(), "proposed".into(), "anna".into());
+    snapshot.exclusions.push(waiting);
+    snapshot.months[0].stage = "draft".into();
+    (snapshot.months[0].service, snapshot.months[0].month) = ("Klantportaal".into(), "2026-10".into());
+    let site = Site::showing(snapshot).await;
+    for (name, role) in [("anna", Role::Approver), ("bert", Role::Approver), ("carl", Role::Editor)] {
+        site.access.set_password(name, role, "donkey").await.expect("set");
+    }
+    let anna = token(&site, "anna", Role::Approver).await;
+    assert_eq!(post(&site, &anna, "/api/v1/exclusions", PROPOSAL).await.status, StatusCode::CREATED);
+    for (name, approves, seals) in [("anna", false, true), ("bert", true, true), ("carl", false, false)] {
+        let cookie = signed_in(&site, name).await;
+        let exclusions = site.ask(with_cookie("/exclusions", &cookie)).await.text;
+        assert_eq!(exclusions.contains(">Approve CHG-9<"), approves, "{name}");
+        let months = site.ask(with_cookie("/months", &cookie)).await.text;
+        assert_eq!(months.contains(">Seal Klantportaal 2026-10<"), seals, "{name}");
+    }
+    let approve = "id=CHG-9&deed=approve&reason=";
+    assert_eq!(submit(&site, "carl", "/exclusions", approve).await.status, StatusCode::FORBIDDEN);
+    let own = submit(&site, "anna", "/exclusions", approve).await;
+    assert!(own.status == StatusCode::CONFLICT && own.text.contains("ask somebody else"), "{}", own.text);
+    let done = submit(&site, "bert", "/exclusions", approve).await;
+    assert_eq!((done.status, done.header("location")), (StatusCode::SEE_OTHER, "/exclusions"));
+    let seal = "service=Klantportaal&month=2026-10";
+    assert_eq!(submit(&site, "carl", "/months", seal).await.status, StatusCode::FORBIDDEN);
+    assert_eq!(submit(&site, "bert", "/months", "service=Klantportaal").await.status, StatusCode::BAD_REQUEST);
+    assert_eq!(submit(&site, "bert", "/months", seal).await.status, StatusCode::SEE_OTHER);
+    let log = site.desk.store.audit_tail(10).await.expect("read");
+    let told: Vec<_> = log.iter().map(|entry| (entry.who.as_str(), entry.what.as_str())).collect();
+    assert_eq!(told, [("bert", "month.seal"), ("bert", "exclusion.approve"), ("anna", "exclusion.propose")]);
+    let elsewhere = Request::post("/exclusions").header("sec-fetch-site", "cross-site");
+    let elsewhere = elsewhere.header(header::COOKIE, signed_in(&site, "bert").await).body(Body::from(approve));
+    assert_eq!(site.ask(elsewhere.expect("a request")).await.status, StatusCode::FORBIDDEN);
 }

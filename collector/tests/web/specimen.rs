@@ -5,6 +5,7 @@ use peil_collector::snapshot::{
     LossView, MonthView, OutageView, PatchState, PatchView, ServiceView, Snapshot, TimesView, VantageView,
 };
 use peil_proto::ids::AgentId;
+use peil_proto::labels::Labels;
 use peil_proto::sample::State;
 use peil_proto::time::UtcTime;
 use peil_proto::units::{Microjoules, Millis};
@@ -216,6 +217,8 @@ fn check(name: &str, target: &str, states: [State; 2]) -> CheckView {
 /// A host that is connected, patched and measured.
 pub(crate) fn host(n: u8, name: &str) -> HostView {
     HostView {
+        labels: Labels::default(),
+        copied: None,
         agent: agent(n),
         host: name.to_owned(),
         os: "Debian GNU/Linux 13 (trixie)".to_owned(),
@@ -229,6 +232,8 @@ pub(crate) fn host(n: u8, name: &str) -> HostView {
         losses: vec![],
         backlog: 3,
         plan_refused: vec![],
+        local_checks: vec![],
+        local_problems: vec![],
         rss_bytes: 13_002_342,
         patch: PatchView {
             state: PatchState::Ok,

@@ -10,7 +10,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::options::{Options, read_number};
+use super::options::Options;
+use super::threshold::Threshold;
 use crate::settings::Fields;
 
 /// Options of a `pressure` check.
@@ -33,6 +34,12 @@ impl Default for Pressure {
     }
 }
 
+impl Pressure {
+    fn threshold(&self) -> Threshold {
+        Threshold { of: self.of.clone(), max: self.max, hysteresis: self.hysteresis }
+    }
+}
+
 impl Options for Pressure {
     const TARGET_KEY: &'static str = "of";
 
@@ -41,21 +48,11 @@ impl Options for Pressure {
     }
 
     fn problems(&self) -> Vec<String> {
-        let mut found = Vec::new();
-        if !WORDS.contains(&self.of.as_str()) {
-            found.push(format!("of {:?} is none of {}", self.of, WORDS.join(", ")));
-        }
-        if !(1..=100).contains(&self.max) || self.hysteresis > 50 {
-            found.push("max must lie between 1 and 100, hysteresis between 0 and 50".to_owned());
-        }
-        found
+        self.threshold().problems(WORDS)
     }
 
     fn read(fields: &mut Fields<'_>) -> Option<Self> {
-        let of = fields.need_str("of");
-        let standard = Self::default();
-        let max = read_number(fields, "max", 1..=100).unwrap_or(standard.max);
-        let hysteresis = read_number(fields, "hysteresis", 0..=50).unwrap_or(standard.hysteresis);
-        Some(Self { of: of?, max, hysteresis })
+        let Threshold { of, max, hysteresis } = Threshold::read(fields, &Self::default().threshold())?;
+        Some(Self { of, max, hysteresis })
     }
 }

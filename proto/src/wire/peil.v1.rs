@@ -333,14 +333,14 @@ pub struct Vitals {
     #[prost(uint32, tag = "12")]
     pub stretch: u32,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AgentMessage {
     #[prost(oneof = "agent_message::Kind", tags = "1, 2, 3")]
     pub kind: ::core::option::Option<agent_message::Kind>,
 }
 /// Nested message and enum types in `AgentMessage`.
 pub mod agent_message {
-    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Kind {
         #[prost(message, tag = "1")]
         Hello(super::Hello),
@@ -352,7 +352,7 @@ pub mod agent_message {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct CollectorMessage {
-    #[prost(oneof = "collector_message::Kind", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "collector_message::Kind", tags = "1, 2, 3, 4, 5, 6")]
     pub kind: ::core::option::Option<collector_message::Kind>,
 }
 /// Nested message and enum types in `CollectorMessage`.
@@ -369,9 +369,11 @@ pub mod collector_message {
         Plan(super::Plan),
         #[prost(message, tag = "5")]
         RetryAfter(super::RetryAfter),
+        #[prost(message, tag = "6")]
+        RenewIdentity(super::RenewIdentity),
     }
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Hello {
     /// Version of this conversation; 1.
     #[prost(uint32, tag = "1")]
@@ -398,6 +400,28 @@ pub struct Hello {
     /// identity at once. 0: an agent that does not tell.
     #[prost(fixed64, tag = "9")]
     pub run: u64,
+    /// SHA-256 of the authorities the agent trusts, the one that issued its certificate first. Empty: an agent that knows
+    /// of one only and does not tell.
+    #[prost(bytes = "vec", repeated, tag = "10")]
+    pub authorities: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    /// What the host is for (proto/src/labels.rs); whoever tells none has none.
+    #[prost(message, repeated, tag = "11")]
+    pub labels: ::prost::alloc::vec::Vec<Label>,
+    /// Checks of the host's own (conf.d), each a JSON object as in a `\[[check]\]` table. The collector numbers them and sends
+    /// them back in the plan of this agent.
+    #[prost(string, repeated, tag = "12")]
+    pub local_checks: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// What is wrong with files of the host's own checks: file, line, reason. The last good of such a file stands in
+    /// local_checks.
+    #[prost(string, repeated, tag = "13")]
+    pub local_problems: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Label {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub value: ::prost::alloc::string::String,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Welcome {
@@ -454,6 +478,13 @@ pub struct RetryAfter {
     pub millis: u32,
     #[prost(string, tag = "2")]
     pub reason: ::prost::alloc::string::String,
+}
+/// The agent is to trust other authorities than it does: it renews its certificate, at a moment of its choice within this
+/// time, and connects anew with what it is given. An agent that does not know this goes on as it is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RenewIdentity {
+    #[prost(uint32, tag = "1")]
+    pub within_ms: u32,
 }
 /// The checks an agent is to run. Replaces the plan before it, whole.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -873,11 +904,17 @@ pub struct EnrolRequest {
     /// Name of the host, for people.
     #[prost(string, tag = "3")]
     pub hostname: ::prost::alloc::string::String,
+    /// The agent keeps every authority of Identity.also_trusted; false: an agent that knows of one only.
+    #[prost(bool, tag = "4")]
+    pub many_authorities: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RenewRequest {
     #[prost(bytes = "vec", tag = "1")]
     pub csr: ::prost::alloc::vec::Vec<u8>,
+    /// As in EnrolRequest.
+    #[prost(bool, tag = "2")]
+    pub many_authorities: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Identity {
@@ -887,9 +924,12 @@ pub struct Identity {
     /// The agent's certificate, DER.
     #[prost(bytes = "vec", tag = "2")]
     pub certificate: ::prost::alloc::vec::Vec<u8>,
-    /// The authority to trust, DER.
+    /// The authority that issued it, and to trust, DER.
     #[prost(bytes = "vec", tag = "3")]
     pub authority: ::prost::alloc::vec::Vec<u8>,
+    /// Others to trust as well, DER: while the authority is being replaced, the one that signs the collector's certificate.
+    #[prost(bytes = "vec", repeated, tag = "4")]
+    pub also_trusted: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
 }
 /// Generated client implementations.
 pub mod enrolment_client {

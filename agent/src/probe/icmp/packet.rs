@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reply_is_known_by_its_mark_whatever_happened_to_its_identifier() {
+    fn f23_a_reply_is_known_by_its_mark_whatever_happened_to_its_identifier() {
         let to = IpAddr::from([127, 0, 0, 1]);
         let mut packet = request(to, 7, 3, [9; 14], 56);
         assert_eq!(packet.len(), 64);

@@ -107,6 +107,10 @@ impl Play {
             plans: Arc::new(watch::channel(Arc::new(Plan::default())).0),
             state_dir: dir.path().to_owned(),
             hostname: "host".into(),
+            labels: Labels::default(),
+            local: Told::default(),
+            trusted: vec![CaFingerprint([7; 32])],
+            renew: Arc::new(watch::channel(None).0),
             run: 42,
             batch_every,
             clock,
@@ -397,5 +401,17 @@ async fn f33_an_old_collector_is_understood_from_welcome_to_the_last_ack() {
     play.acked(3).await;
     collector.say(recorded("collector-retry-after")).await;
     assert!(matches!(play.ended().await, Err(SessionError::RetryAfter { .. })));
+    play.close().await;
+}
+
+#[tokio::test]
+async fn a_renewal_the_collector_asks_for_is_handed_on_and_the_greeting_tells_whom_this_host_believes() {
+    let mut play = Play::new(Millis(20)).await;
+    let mut wish = play.uplink.renew.subscribe();
+    let mut collector = play.connect().await;
+    let hello = collector.welcome(0, 1 << 20).await;
+    assert_eq!(hello.authorities, [vec![7; 32]]);
+    collector.say(Hear::RenewIdentity(peil_proto::wire::RenewIdentity { within_ms: 250 })).await;
+    wish.wait_for(|within| *within == Some(Millis(250))).await.expect("the wish arrives");
     play.close().await;
 }

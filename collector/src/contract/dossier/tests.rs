@@ -20,7 +20,8 @@ fn minute(n: i64) -> UtcTime {
 }
 
 fn version<T>(valid_from: UtcTime, recorded_at: UtcTime, value: T) -> Version<T> {
-    Version { valid_from, recorded_at, author: "sdm".to_owned(), reason: "agreed".to_owned(), value }
+    let (author, reason) = ("sdm".to_owned(), "agreed".to_owned());
+    Version { valid_from, recorded_at, author, reason, standing: Standing::InForce, value }
 }
 
 /// A service that is one check, sampled every minute; each sample arrives when `known_at` says.
@@ -67,6 +68,38 @@ fn a_target_that_changed_in_the_middle_allows_each_half_its_own_loss() {
     let figure = figure(&dossier, minute(60_000));
     // 15 days at 0.5 % and 15 days at 0.1 %.
     assert_eq!(figure.budget_ms, Millis(6_480_000 + 1_296_000));
+}
+
+#[test]
+fn after_its_end_a_service_has_no_agreed_time_and_until_then_the_figure_it_had() {
+    let whole = figure(&buffered(), minute(60_000));
+    let end = |at| Version { standing: Standing::Ended, ..version(at, at, Expr::Check("web".to_owned())) };
+    let mut ended = buffered();
+    let first = version(start(), start(), Expr::Check("web".to_owned()));
+    ended.service = History::new(vec![first, end(minute(21_600))]).expect("a history");
+    let mut covered = buffered();
+    let until = |terms: &Terms| {
+        let coverage = terms.coverage.until(minute(21_600));
+        Terms { coverage, ..terms.clone() }
+    };
+    covered.contract = covered.contract.map(until);
+    let (ended, covered) = (figure(&ended, minute(60_000)), figure(&covered, minute(60_000)));
+    assert_eq!(ended.agreed_ms, Millis(21_600 * Millis::MINUTE.0));
+    assert_eq!(ended.down_ms, whole.down_ms, "what happened before stays");
+    assert_eq!(
+        (ended.agreed_ms, ended.budget_ms, ended.official),
+        (covered.agreed_ms, covered.budget_ms, covered.official)
+    );
+    // Nobody is to look any more from the same moment on: nothing is unknown for it.
+    let mut all_ended = buffered();
+    let rule = CheckRule { interval: Millis::MINUTE, timeout: Millis::from_secs(10), quorum: 1 };
+    let gone = Version { standing: Standing::Ended, ..version(minute(21_600), minute(21_600), rule) };
+    let web = all_ended.checks.get_mut("web").expect("a check");
+    web.rules = History::new(vec![version(start(), start(), rule), gone]).expect("a history");
+    all_ended.service =
+        History::new(vec![version(start(), start(), Expr::Check("web".to_owned())), end(minute(21_600))])
+            .expect("a history");
+    assert_eq!(figure(&all_ended, minute(60_000)).official, ended.official);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Memory and store are what the blocks say: after a restart, whatever the order, and to the microjoule.
 
+use peil_proto::sample::State;
 use peil_proto::units::Microjoules;
 
 use super::*;
@@ -113,11 +114,48 @@ async fn late_samples_give_the_same_track_as_samples_in_order() {
     trial.send_in(agent(1), 2, &[up(10), down(20), down(30)]).await;
     trial.send_in(agent(2), 1, &[up(0), up(10), down(20), down(30), up(40), up(50)]).await;
     running.activate().await.expect("judged");
-    assert_ne!(track(&running, 1), track(&running, 2), "a late sample waits for the rebuild");
-    trial.clock.set(NOON.plus(REBUILD_EVERY));
-    running.activate().await.expect("judged");
-    assert_eq!(track(&running, 1), track(&running, 2));
+    assert_eq!(track(&running, 1), track(&running, 2), "in the round that met them");
     assert_eq!(track(&judge(&trial).await, 1), track(&running, 2), "and so after a restart");
+}
+
+#[tokio::test]
+async fn a_late_failure_in_a_quiet_time_is_in_the_track_after_the_round_that_met_it() {
+    let mut trial = Trial::new().await;
+    let mut running = judge(&trial).await;
+    let quiet: Vec<_> = (0..60).map(|n| up(n * 10)).collect();
+    trial.send_in(agent(1), 1, &quiet).await;
+    trial.send_in(agent(2), 1, &quiet).await;
+    running.activate().await.expect("judged");
+    trial.send_in(agent(1), 2, &[down(305), up(315)]).await;
+    running.activate().await.expect("judged");
+    let (mut all, late) = (quiet, [down(305), up(315)]);
+    all.splice(31..31, late);
+    let samples: Vec<_> = all.iter().filter_map(due).collect();
+    assert_eq!(track(&running, 1), Track::of_samples(Millis(21_000), &samples));
+    assert_ne!(track(&running, 2), track(&running, 1), "nobody else is touched");
+    assert_eq!(track(&judge(&trial).await, 1), track(&running, 1), "and so after a restart");
+}
+
+#[tokio::test]
+async fn only_late_blocks_about_an_earlier_month_are_news_about_the_past() {
+    let mut trial = Trial::new().await;
+    let mut running = judge(&trial).await;
+    let last_month = -16 * 86_400;
+    trial.send(agent(1), &[up(0), up(10)]).await;
+    trial.send_in(agent(1), 2, &[up(-3_600)]).await;
+    running.activate().await.expect("judged");
+    assert!(!running.take_past_changed(), "an hour late, in this month");
+    trial.send_in(agent(1), 3, &[down(last_month)]).await;
+    running.activate().await.expect("judged");
+    assert!(running.take_past_changed());
+    assert!(!running.take_past_changed(), "told once");
+}
+
+fn due(record: &Record) -> Option<(UtcTime, State)> {
+    match record {
+        Record::Sample(sample) => Some((sample.scheduled_at, sample.outcome.state())),
+        _ => None,
+    }
 }
 
 #[tokio::test]

@@ -218,6 +218,23 @@ async fn seen_downtime_beyond_the_budget_is_a_certain_breach_at_once() {
 }
 
 #[tokio::test]
+async fn f29_a_copied_agent_is_shown_for_a_day_after_it_was_seen_last_or_until_somebody_has_seen_to_it() {
+    let mut stage = Stage::new(1).await;
+    let store = stage.trial.store.clone();
+    let day = 86_400;
+    let shown = |snapshot: Snapshot| snapshot.hosts[0].copied.as_ref().map(|seen| seen.how.clone());
+    assert_eq!(shown(stage.at(10).await), None);
+    store.note_copied(agent(1), Copied::Rewound, at(20)).await.expect("noted");
+    assert_eq!(shown(stage.at(30).await).as_deref(), Some("rewound"));
+    store.note_copied(agent(1), Copied::Twin, at(40)).await.expect("noted");
+    assert_eq!(shown(stage.at(40 + day).await).as_deref(), Some("twin"));
+    assert_eq!(shown(stage.at(41 + day).await), None);
+    store.note_copied(agent(1), Copied::Twin, at(50 + day)).await.expect("noted");
+    store.accept_copied(agent(1), at(51 + day), "test").await.expect("accepted");
+    assert_eq!(shown(stage.at(52 + day).await), None);
+}
+
+#[tokio::test]
 async fn a_host_shows_its_patch_standing_and_its_energy_once() {
     let mut stage = Stage::new(1).await;
     stage.trial.send(agent(1), &[patch(0, &["ssl"]), energy(0, 60_000), energy(1, 60_000)]).await;
@@ -285,6 +302,31 @@ async fn a_clause_that_was_applied_holds_from_its_date_in_the_running_figure() {
     let month_to_noon = NOON.since(Month::of(NOON, &half_past_zone()).first(&half_past_zone()));
     let agreed = half_past.figure["agreed_ms"].as_i64();
     assert_eq!(agreed, Some(month_to_noon.0 + 900_000), "the second quarter is out of the sum");
+}
+
+#[tokio::test]
+async fn a_service_that_ended_keeps_its_figure_until_the_month_is_over_and_then_is_shown_no_more() {
+    let mut stage = Stage::new(1).await;
+    stage.trial.send(agent(1), &[up(0), up(10), down(20), down(30), up(40)]).await;
+    let text = SERVICE.replace("QUORUM", "");
+    let written = crate::agreement::read_files(&[("a.toml".into(), text)]).expect("readable");
+    let goes_on = crate::apply::Missing::GoOn;
+    let mut versions = Vec::new();
+    for (tables, now) in [(&written[..], at(-60)), (&[], at(60))] {
+        let end = crate::apply::Missing::End { reason: "sold".into() };
+        let missing = if tables.is_empty() { &end } else { &goes_on };
+        let plan = crate::apply::plan(tables, &versions, missing, "anna", now);
+        versions.extend(plan.changes.into_iter().map(|change| change.version));
+    }
+    let agreement = Agreement::new(&Config::parse("c", "").expect("valid"), &versions).expect("makes sense");
+    let numbers = BTreeMap::from([("web".to_owned(), CheckNo(1))]);
+    stage._in_force.send_replace(Arc::new(InForce { agreement, numbers }));
+    let ended = stage.at(1_800).await.services.remove(0);
+    let month_to_noon = NOON.since(Month::of(NOON, &half_past_zone()).first(&half_past_zone()));
+    assert_eq!(ended.figure["agreed_ms"].as_i64(), Some(month_to_noon.0 + 60_000), "nothing is agreed after its end");
+    assert_eq!(ended.figure["down_ms"].as_i64(), Some(20_000), "what was seen until then is evidence");
+    assert!(!ended.in_window);
+    assert!(stage.at(16 * 86_400).await.services.is_empty());
 }
 
 fn half_past_zone() -> TimeZone {

@@ -16,6 +16,7 @@ use crate::job::judge::Judge;
 use crate::job::progress::Tell;
 use crate::job::trial::{CHECK, NOON, Trial, agent, down, up};
 use crate::store::audit::AuditVerdict;
+use crate::store::clocks::ClockSeen;
 
 const APRIL: Month = Month { year: 2026, month: 4 };
 const DAY_5: Option<SealDay> = Some(SealDay(DayOfMonth::Calendar(5)));
@@ -46,7 +47,8 @@ impl Stagehand {
         let (sender, receiver) = watch::channel(Arc::new(in_force()));
         let (tell, found) = watch::channel(Arc::default());
         let leading = trial.leading.clone();
-        let months = Months::new(trial.store.clone(), trial.clock.clone(), leading, receiver, seal_day, tell);
+        let months =
+            Months::new(trial.store.clone(), trial.clock.clone(), leading, receiver, seal_day, tell, Arc::default());
         Self { trial, months, found, _in_force: sender }
     }
 
@@ -91,6 +93,7 @@ async fn a_month_is_a_draft_from_day_one_and_seals_itself_after_the_agreed_day()
     let (_, texts) = months::texts(&stage.trial.store, "portal", APRIL, None).await.expect("kept");
     let document: Value = serde_json::from_str(&texts.document).expect("JSON");
     assert_eq!((&document["approved"], &document["sealed_by"]), (&Value::Bool(false), &Value::Null));
+    assert_eq!(document["quality"]["clock_error_ms"], Value::Null, "nobody measured it");
     stage.on_may(7).await;
     assert_eq!(stage.april().await.expect("sealed").editions.len(), 1, "once");
 }
@@ -175,7 +178,14 @@ async fn what_came_late_and_was_compacted_before_anybody_looked_changes_the_draf
 async fn both_editions_are_verified_from_what_is_handed_out() {
     let mut stage = Stagehand::new(None).await;
     stage.on_may(2).await;
+    let clock = |no, at, ahead| ClockSeen { agent: agent(no), at, ahead: Millis(ahead) };
+    let (in_april, in_june) = (NOON, NOON.plus(Millis(60 * Millis::DAY.0)));
+    let seen = vec![clock(1, in_april, -1_500), clock(2, in_april, 9_000), clock(1, in_june, 7_000)];
+    stage.trial.store.note_clocks(seen).await.expect("noted");
     stage.wish(Wish::Seal("anna".into())).await.expect("sealed");
+    let (_, texts) = months::texts(&stage.trial.store, "portal", APRIL, None).await.expect("kept");
+    let document: Value = serde_json::from_str(&texts.document).expect("JSON");
+    assert_eq!(document["quality"]["clock_error_ms"], 1_500, "of who looked, while they looked");
     stage.trial.send_in(agent(1), 2, &[down(100), up(115)]).await;
     stage.on_may(4).await;
     let correction = Correction { reason: "late".into(), author: "anna".into(), approver: "bert".into() };

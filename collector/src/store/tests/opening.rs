@@ -35,7 +35,8 @@ async fn an_old_database_becomes_what_a_fresh_one_is_and_keeps_its_rows() {
         let path = sqlite::database_file(dir.path());
         let db = db::Connection::Sqlite(Connection::open(&path).unwrap());
         migrate_with(&db, "old", &MIGRATIONS[..old]).unwrap();
-        let row = "INSERT INTO agent VALUES (?1, 'old-host', 'all', 1, NULL, NULL, '01', 2)";
+        let row = "INSERT INTO agent (agent, hostname, host_group, enrolled_at, cert_serial, cert_not_after)
+                   VALUES (?1, 'old-host', 'all', 1, '01', 2)";
         db.execute(row, [agent(7).0]).unwrap();
         drop(db);
         let store = Store::open(dir.path()).unwrap();

@@ -1,13 +1,14 @@
 //! One host: its agent, patch findings with their clocks, energy hour by hour, delivery.
 
 use askama::Template;
+use peil_proto::sample::State;
 use peil_proto::time::UtcTime;
 use peil_proto::units::Millis;
 
 use super::alerts::AlertCard;
 use super::overview::{EnergyWords, HostRow, days};
 use super::{Body, Section, Trouble};
-use crate::snapshot::{EnergyHourView, FindingView, HostView, LossView, Snapshot};
+use crate::snapshot::{CheckView, EnergyHourView, FindingView, HostView, LossView, Snapshot};
 use crate::web::draw::{self, Mood, Svg};
 use crate::web::format::{TimeTag, Zone, ago, days_until, mebibytes, span, watt_hours};
 
@@ -22,6 +23,17 @@ struct Now<'a> {
     alerts: Vec<AlertCard<'a>>,
     memory: Option<String>,
     losses: Vec<Loss>,
+    copied: Option<(TimeTag, String)>,
+    local: Vec<Own<'a>>,
+}
+
+/// A check of the host's own in a row.
+struct Own<'a> {
+    name: &'a str,
+    kind: &'a str,
+    target: &'a str,
+    state: Svg,
+    outcome: String,
 }
 
 /// Records that are missing, and when.
@@ -59,6 +71,8 @@ pub(super) fn page(host: &HostView, snapshot: &Snapshot, now: UtcTime) -> Result
         row: HostRow { host, now },
         alerts: about.map(|alert| AlertCard::new(alert, snapshot, now)).collect(),
         memory: (host.rss_bytes > 0).then(|| mebibytes(host.rss_bytes)),
+        copied: host.copied.as_ref().map(|seen| (Zone::UTC.time(seen.at), sentence(&seen.explanation))),
+        local: host.local_checks.iter().map(Own::of).collect(),
         losses: host.losses.iter().take(LOSSES_SHOWN).map(Loss::of).collect(),
     };
     let patch = Patch {
@@ -88,6 +102,25 @@ pub(super) fn page(host: &HostView, snapshot: &Snapshot, now: UtcTime) -> Result
             Section::new("energy", "Energy", &energy)?,
         ],
     })
+}
+
+/// With a capital and a full stop.
+fn sentence(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map(|first| format!("{}{}.", first.to_uppercase(), chars.as_str())).unwrap_or_default()
+}
+
+impl<'a> Own<'a> {
+    fn of(check: &'a CheckView) -> Self {
+        let seen = check.vantages.first();
+        let state = match seen.map(|seen| seen.state) {
+            Some(State::Up) => draw::badge(Mood::Good, "Up"),
+            Some(State::Down) => draw::badge(Mood::Bad, "Down"),
+            Some(State::Unknown) | None => draw::badge(Mood::Unknown, "Unknown"),
+        };
+        let outcome = seen.map(|seen| seen.outcome.to_string()).unwrap_or_default();
+        Self { name: &check.name, kind: &check.kind, target: &check.target, state, outcome }
+    }
 }
 
 impl Loss {
