@@ -7,7 +7,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use peil_proto::block;
-use peil_proto::block::day::DayBlock;
 use peil_proto::ids::{AgentId, CheckNo};
 use peil_proto::sample::State;
 use peil_proto::time::{UtcDay, UtcTime};
@@ -17,6 +16,7 @@ use tracing::info;
 use super::history::{self, Whole};
 use super::{Judge, skipped};
 use crate::contract::span::Span;
+use crate::derive::results_of;
 use crate::live;
 use crate::store::StoreError;
 use crate::store::blocks::{BlockLimit, Through};
@@ -89,9 +89,8 @@ impl Judge {
         let by_agent = self.by_agent(wanted);
         for (agent, span) in &by_agent {
             for day in self.store.day_blocks(*agent, days_of(*span)).await?.iter().filter_map(history::opened) {
-                if let DayBlock::Check(day) = day {
-                    day.samples.iter().for_each(|s| take(*agent, s.check, s.scheduled_at, s.outcome.state()));
-                }
+                // Ticks that a full spool folded together stand in the ledger.
+                results_of(&day).iter().for_each(|s| take(*agent, s.check, s.scheduled_at, s.outcome.state()));
             }
         }
         let since = by_agent.values().map(|span| span.from).min().unwrap_or(self.horizon);

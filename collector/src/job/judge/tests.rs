@@ -1,11 +1,15 @@
 //! Memory and store are what the blocks say: after a restart, whatever the order, and to the microjoule.
 
 use peil_proto::sample::State;
+use peil_proto::summary::Summary;
 use peil_proto::units::Microjoules;
 
 use super::*;
 use crate::contract::track::Track;
-use crate::job::trial::{CHECK, NOON, Trial, agent, checks, collector, down, energy, patch, up};
+use crate::job::compact::{Compact, STEP_BLOCKS};
+use crate::job::derive::Derive;
+use crate::job::progress::Tell;
+use crate::job::trial::{CHECK, NOON, Trial, agent, checks, collector, down, energy, in_force, patch, up};
 use crate::store::leases::Holder;
 use crate::store::patches::FindingRow;
 
@@ -134,6 +138,45 @@ async fn a_late_failure_in_a_quiet_time_is_in_the_track_after_the_round_that_met
     assert_eq!(track(&running, 1), Track::of_samples(Millis(21_000), &samples));
     assert_ne!(track(&running, 2), track(&running, 1), "nobody else is touched");
     assert_eq!(track(&judge(&trial).await, 1), track(&running, 1), "and so after a restart");
+}
+
+/// What was folded together by a full spool is in the ledger of its day, not among the samples.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_late_failure_among_folded_ticks_of_a_compacted_day_is_put_between_them() {
+    let mut trial = Trial::new().await;
+    let mut running = judge(&trial).await;
+    let folded = Summary {
+        check: CHECK,
+        first: NOON.plus(Millis::from_secs(10)),
+        step: Millis::from_secs(10),
+        count: 8,
+        code: 0,
+        delay_max: Millis::ZERO,
+        phases: Default::default(),
+    };
+    trial.send_in(agent(1), 1, &[up(0), Record::Summary(folded), up(90)]).await;
+    trial.clock.set(NOON.plus(Millis(3 * Millis::DAY.0)));
+    running.activate().await.expect("judged");
+    let (store, clock, leading) = (trial.store.clone(), trial.clock.clone(), trial.leading.clone());
+    let derive =
+        Derive { store: store.clone(), clock: clock.clone(), leading: leading.clone(), progress: Tell::default() };
+    derive.activate().await.expect("derived");
+    let mut compact = Compact {
+        store,
+        clock,
+        leading,
+        in_force: in_force(),
+        daily_kept: Millis(1_000 * Millis::DAY.0),
+        progress: Tell::default(),
+        step_blocks: STEP_BLOCKS,
+        stuck: BTreeSet::new(),
+    };
+    assert_eq!(compact.activate().await.expect("compacts"), 1);
+    trial.send_in(agent(1), 2, &[down(45)]).await;
+    running.activate().await.expect("judged");
+    let mut samples: Vec<_> = (0..10).filter_map(|n| due(&up(n * 10))).collect();
+    samples.extend(due(&down(45)));
+    assert_eq!(track(&running, 1), Track::of_samples(Millis(21_000), &samples));
 }
 
 #[tokio::test]
