@@ -88,11 +88,13 @@ async fn read_tracks(store: &Store, checks: &BTreeMap<CheckNo, Millis>, sight: &
     let mut entered: BTreeMap<AgentId, Ledger> = BTreeMap::new();
     each_block(store, checks, sight, |agent, told| {
         entered.entry(agent).or_default().absorb(told.entry);
-        for (check, at, state) in told.results {
-            let Some(hold) = checks.get(&check) else { continue };
-            let key = (check, agent);
-            if tracks.entry(key).or_insert_with(|| Track::new(*hold)).push(at, state) == Pushed::Late {
-                late.insert(key);
+        // Of a compacted day all results are of one check.
+        for of_check in told.results.chunk_by(|a, b| a.0 == b.0) {
+            let Some((check, hold)) = checks.get_key_value(&of_check[0].0) else { continue };
+            let track = tracks.entry((*check, agent)).or_insert_with(|| Track::new(*hold));
+            let pushed = of_check.iter().map(|(_, at, state)| track.push(*at, *state));
+            if pushed.fold(false, |late, pushed| late | (pushed == Pushed::Late)) {
+                late.insert((*check, agent));
             }
         }
     })
