@@ -92,6 +92,8 @@ enum Peer {
 }
 
 fn main() -> anyhow::Result<()> {
+    // Nothing is encrypted here, and a client is not made without.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let args = Args::parse();
     ensure!(args.agents > 0 && args.batch > 0 && args.checks > 0 && args.requests > 0, "nothing to measure");
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;

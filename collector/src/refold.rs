@@ -16,6 +16,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
+use peil_proto::block::Item;
 use peil_proto::block::day::{Ledger, Skimmed};
 use peil_proto::ids::{AgentId, CheckNo};
 use peil_proto::sample::{Sample, State};
@@ -166,8 +167,15 @@ async fn each_block(
             for (_, records) in days_in(&items, block.received_at).iter().filter(|(day, _)| days.contains(day)) {
                 enter(&mut entry, &block, items.len(), *records);
             }
-            let results = items.iter().flat_map(results_in).map(|sample| result(&sample));
-            visit(agent, Told { entry, results: results.filter(|(_, at, _)| is_evidence(*at)).collect() });
+            let mut results = Vec::with_capacity(items.len());
+            for item in &items {
+                match item {
+                    Item::Sample(sample) => results.push(result(sample)),
+                    Item::Other(_) => results.extend(results_in(item).iter().map(result)),
+                }
+            }
+            results.retain(|(check, at, _)| is_evidence(*at) && checks.contains_key(check));
+            visit(agent, Told { entry, results });
         }
     }
     Ok(())
