@@ -32,7 +32,7 @@ use peil_proto::plan::CheckDef;
 use peil_proto::record::{EnergyReading, Record};
 use peil_proto::time::{UtcTime, WallClock};
 use peil_proto::units::Millis;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::history::{self, Whole};
 use crate::contract::energy;
@@ -133,7 +133,13 @@ impl Judge {
             reread: Turn::begin(now, Millis::ZERO),
         };
         judge.refill(now).await?;
-        judge.judge_new().await?;
+        match judge.judge_new().await {
+            // What could not be written because others write waits in memory for the first round, as in any other.
+            Err(cause @ StoreError::Busy { .. }) => {
+                warn!(cause = %crate::chain(&cause), "what came meanwhile is judged in the first round");
+            }
+            judged => judged?,
+        }
         while !judge.late.is_empty() {
             judge.read_late_again(now).await?;
         }
