@@ -1,6 +1,6 @@
 //! What the tests of the jobs share: a store in a directory of its own, and records as an agent would send them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -17,7 +17,10 @@ use tokio::sync::watch;
 
 use crate::agreement::{Agreement, InForce};
 use crate::config::Config;
+use crate::job::compact::{Compact, STEP_BLOCKS};
+use crate::job::derive::Derive;
 use crate::job::lead::{Lead, Leading};
+use crate::job::progress::Tell;
 use crate::presence::Presence;
 use crate::store::Store;
 use crate::store::agents::NewAgent;
@@ -144,6 +147,33 @@ impl Trial {
         let appended = self.store.append(block).await.expect("stored");
         assert!(matches!(appended, Appended::Stored { .. }), "{appended:?}");
         self.next.insert((from, epoch), first + u64::from(count));
+    }
+
+    /// The job that marks and derives.
+    pub(crate) fn derive(&self, progress: &Tell) -> Derive {
+        let (store, clock, leading) = (self.store.clone(), self.clock.clone(), self.leading.clone());
+        Derive { store, clock, leading, progress: progress.clone() }
+    }
+
+    /// The job that makes days of blocks.
+    pub(crate) fn compaction(&self, progress: &Tell) -> Compact {
+        Compact {
+            store: self.store.clone(),
+            clock: self.clock.clone(),
+            leading: self.leading.clone(),
+            in_force: in_force(),
+            daily_kept: Millis(1_000 * Millis::DAY.0),
+            progress: progress.clone(),
+            step_blocks: STEP_BLOCKS,
+            stuck: BTreeSet::new(),
+        }
+    }
+
+    /// Days that are over become day blocks, as far as they were judged; how many blocks went.
+    pub(crate) async fn compact(&self) -> usize {
+        let progress = Tell::default();
+        self.derive(&progress).activate().await.expect("derived");
+        self.compaction(&progress).activate().await.expect("compacts")
     }
 
     /// The number the agent's next record gets.

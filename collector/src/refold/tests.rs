@@ -11,11 +11,9 @@ use crate::config::Config;
 use crate::contract::{evaluate, evaluate_to_date};
 use crate::evaluate::output;
 use crate::evaluate::sealed::Findings;
-use crate::job::compact::{Compact, STEP_BLOCKS};
-use crate::job::derive::Derive;
 use crate::job::judge::Judge;
 use crate::job::measure::{Measure, Notices};
-use crate::job::progress::{Progress, Tell};
+use crate::job::progress::Progress;
 use crate::job::trial::{CHECK, NOON, Trial, agent, down, energy, up};
 use crate::presence::Presence;
 
@@ -130,21 +128,7 @@ async fn what_was_known_then_stays_what_it_was_and_late_blocks_are_another_input
 /// Days that are over become day blocks.
 async fn compact(trial: &Trial) -> usize {
     judge(trial).await;
-    let (store, clock, leading) = (trial.store.clone(), trial.clock.clone(), trial.leading.clone());
-    let derive =
-        Derive { store: store.clone(), clock: clock.clone(), leading: leading.clone(), progress: Tell::default() };
-    derive.activate().await.expect("derived");
-    let mut compact = Compact {
-        store,
-        clock,
-        leading,
-        in_force: tokio::sync::watch::channel(Arc::new(in_force())).1,
-        daily_kept: Millis(1_000 * Millis::DAY.0),
-        progress: Tell::default(),
-        step_blocks: STEP_BLOCKS,
-        stuck: BTreeSet::new(),
-    };
-    compact.activate().await.expect("compacts")
+    trial.compact().await
 }
 
 async fn compaction_changes_nothing_about_a_month(mut trial: Trial) {

@@ -7,7 +7,6 @@ use std::task::Poll;
 use peil_proto::record::Record;
 use peil_proto::time::UtcTime;
 
-use super::super::derive::Derive;
 use super::super::judge::Judge;
 use super::super::trial::{CHECK, NOON, Trial, agent, checks, down, energy, in_force, patch, up};
 use super::*;
@@ -17,16 +16,7 @@ use crate::store::blocks::{BlockLimit, Through};
 const DAY_S: i64 = 86_400;
 
 fn compact(trial: &Trial, step_blocks: usize) -> Compact {
-    Compact {
-        store: trial.store.clone(),
-        clock: trial.clock.clone(),
-        leading: trial.leading.clone(),
-        in_force: in_force(),
-        progress: Tell::default(),
-        daily_kept: Millis(1_000 * Millis::DAY.0),
-        step_blocks,
-        stuck: BTreeSet::new(),
-    }
+    Compact { step_blocks, ..trial.compaction(&Tell::default()) }
 }
 
 async fn judge(trial: &Trial) -> Judge {
@@ -38,13 +28,7 @@ async fn judge(trial: &Trial) -> Judge {
 /// Everything that came is judged and its hours are derived: what compaction waits for.
 async fn pass(trial: &Trial) {
     judge(trial).await;
-    let derive = Derive {
-        store: trial.store.clone(),
-        clock: trial.clock.clone(),
-        leading: trial.leading.clone(),
-        progress: Tell::default(),
-    };
-    derive.activate().await.expect("derived");
+    trial.derive(&Tell::default()).activate().await.expect("derived");
 }
 
 /// Two days of two agents, with blocks across midnight, an outage, other records, and one block that came late.

@@ -6,10 +6,7 @@ use peil_proto::units::Microjoules;
 
 use super::*;
 use crate::contract::track::Track;
-use crate::job::compact::{Compact, STEP_BLOCKS};
-use crate::job::derive::Derive;
-use crate::job::progress::Tell;
-use crate::job::trial::{CHECK, NOON, Trial, agent, checks, collector, down, energy, in_force, patch, up};
+use crate::job::trial::{CHECK, NOON, Trial, agent, checks, collector, down, energy, patch, up};
 use crate::store::leases::Holder;
 use crate::store::patches::FindingRow;
 
@@ -157,21 +154,7 @@ async fn a_late_failure_among_folded_ticks_of_a_compacted_day_is_put_between_the
     trial.send_in(agent(1), 1, &[up(0), Record::Summary(folded), up(90)]).await;
     trial.clock.set(NOON.plus(Millis(3 * Millis::DAY.0)));
     running.activate().await.expect("judged");
-    let (store, clock, leading) = (trial.store.clone(), trial.clock.clone(), trial.leading.clone());
-    let derive =
-        Derive { store: store.clone(), clock: clock.clone(), leading: leading.clone(), progress: Tell::default() };
-    derive.activate().await.expect("derived");
-    let mut compact = Compact {
-        store,
-        clock,
-        leading,
-        in_force: in_force(),
-        daily_kept: Millis(1_000 * Millis::DAY.0),
-        progress: Tell::default(),
-        step_blocks: STEP_BLOCKS,
-        stuck: BTreeSet::new(),
-    };
-    assert_eq!(compact.activate().await.expect("compacts"), 1);
+    assert_eq!(trial.compact().await, 1);
     trial.send_in(agent(1), 2, &[down(45)]).await;
     running.activate().await.expect("judged");
     let mut samples: Vec<_> = (0..10).filter_map(|n| due(&up(n * 10))).collect();

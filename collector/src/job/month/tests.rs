@@ -10,10 +10,7 @@ use crate::contract::sealing::{Correction, Objection, Stage};
 use crate::contract::workday::DayOfMonth;
 use crate::evaluate::bundle::Bundle;
 use crate::evaluate::{sealed, verify};
-use crate::job::compact::{Compact, STEP_BLOCKS};
-use crate::job::derive::Derive;
 use crate::job::judge::Judge;
-use crate::job::progress::Tell;
 use crate::job::trial::{CHECK, NOON, Trial, agent, down, up};
 use crate::store::audit::AuditVerdict;
 use crate::store::clocks::ClockSeen;
@@ -152,22 +149,9 @@ async fn what_came_late_and_was_compacted_before_anybody_looked_changes_the_draf
     stage.wish(Wish::Seal("anna".into())).await.expect("sealed");
     stage.trial.send_in(agent(1), 2, &[down(100), up(115)]).await;
     let (store, clock, leading) = (stage.trial.store.clone(), stage.trial.clock.clone(), stage.trial.leading.clone());
-    let judged = Judge::start(store.clone(), clock.clone(), in_force().checks_to_fold(), Millis::DAY, leading.clone());
+    let judged = Judge::start(store, clock, in_force().checks_to_fold(), Millis::DAY, leading);
     judged.await.expect("judged");
-    let derive =
-        Derive { store: store.clone(), clock: clock.clone(), leading: leading.clone(), progress: Tell::default() };
-    derive.activate().await.expect("derived");
-    let mut compact = Compact {
-        store,
-        clock,
-        leading,
-        in_force: watch::channel(Arc::new(in_force())).1,
-        daily_kept: Millis(1_000 * Millis::DAY.0),
-        progress: Tell::default(),
-        step_blocks: STEP_BLOCKS,
-        stuck: BTreeSet::new(),
-    };
-    assert_eq!(compact.activate().await.expect("compacts"), 2);
+    assert_eq!(stage.trial.compact().await, 2);
     stage.on_may(4).await;
     assert!(stage.april().await.expect("sealed").differs);
     stage.on_may(5).await;

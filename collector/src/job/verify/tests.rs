@@ -1,7 +1,5 @@
 //! What is stored follows from the blocks, or it is told and can be mended.
 
-use super::super::compact::Compact;
-use super::super::derive::Derive;
 use super::super::judge::Judge;
 use super::super::trial::{self, CHECK, NOON, Trial, agent, checks, down, in_force, in_force_every};
 use peil_proto::record::Record;
@@ -22,11 +20,6 @@ fn up(secs: i64) -> Record {
     }
 }
 
-fn derive(trial: &Trial, progress: &Tell) -> Derive {
-    let (store, clock, leading) = (trial.store.clone(), trial.clock.clone(), trial.leading.clone());
-    Derive { store, clock, leading, progress: progress.clone() }
-}
-
 /// Three days of one agent, judged, derived and compacted.
 async fn days(trial: &mut Trial, progress: &Tell) {
     for day in 0..3 {
@@ -35,20 +28,10 @@ async fn days(trial: &mut Trial, progress: &Tell) {
     }
     trial.clock.set(NOON.plus(Millis(5 * Millis::DAY.0)));
     let (store, clock, leading) = (trial.store.clone(), trial.clock.clone(), trial.leading.clone());
-    Judge::start(store.clone(), clock.clone(), checks(), Millis::DAY, leading.clone()).await.expect("judges");
-    let derive = derive(trial, progress);
+    Judge::start(store, clock, checks(), Millis::DAY, leading).await.expect("judges");
+    let derive = trial.derive(progress);
     derive.activate().await.expect("derived");
-    let mut compact = Compact {
-        store,
-        clock,
-        leading,
-        in_force: in_force(),
-        daily_kept: Millis(1_000 * Millis::DAY.0),
-        progress: progress.clone(),
-        step_blocks: 10,
-        stuck: BTreeSet::new(),
-    };
-    compact.activate().await.expect("compacts");
+    trial.compaction(progress).activate().await.expect("compacts");
     derive.tell().await.expect("told");
 }
 
@@ -125,7 +108,7 @@ async fn the_times_of_the_month_are_told_from_days_and_hours() {
     days(&mut trial, &progress).await;
     assert_eq!(progress.borrow().times[&CHECK].count, 9);
     trial.send(agent(2), &[up(4 * 86_400), up(4 * 86_400 + 30)]).await;
-    let derive = derive(&trial, &progress);
+    let derive = trial.derive(&progress);
     derive.activate().await.expect("derived");
     derive.tell().await.expect("told");
     assert_eq!(progress.borrow().times[&CHECK].count, 11, "a day that is not compacted counts by its hours");
