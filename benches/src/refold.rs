@@ -15,14 +15,15 @@ use peil_benches::account::Used;
 use peil_benches::load::Results;
 use peil_collector::contract::span::Span;
 use peil_collector::derive::Came;
-use peil_collector::derive::compact::{Compaction, Subject};
+use peil_collector::derive::compact::Compaction;
+use peil_collector::job::compact::day_row;
 use peil_collector::job::lead::Lead;
 use peil_collector::presence::Presence;
 use peil_collector::refold::{self, Sight};
 use peil_collector::store::Store;
 use peil_collector::store::agents::NewAgent;
 use peil_collector::store::blocks::Through;
-use peil_collector::store::days::{DayRow, Step};
+use peil_collector::store::days::Step;
 use peil_collector::store::latency::DerivedDays;
 use peil_collector::store::leases::{CollectorRow, Held, Holder};
 use peil_proto::block;
@@ -114,21 +115,7 @@ async fn fill(store: &Store, args: &Args, no: u8, days: i64, held: &Held) -> any
             compaction.take(&Came { place: seq, epoch: Epoch(1), first, skip: 0, received_at, bytes })?;
             seq += portion.len() as u64;
         }
-        let rows: Vec<DayRow> = compaction
-            .finish()?
-            .into_iter()
-            .map(|block| DayRow {
-                agent,
-                day: block.day,
-                check: match block.subject {
-                    Subject::Rest => None,
-                    Subject::Check(check) => Some(check),
-                },
-                version: 0,
-                records: u32::try_from(block.records).unwrap_or(u32::MAX),
-                bytes: block.bytes.into(),
-            })
-            .collect();
+        let rows = compaction.finish()?.into_iter().map(|block| day_row(agent, block)).collect();
         let had = store.day_blocks(agent, [day].into()).await?;
         let version = had.iter().find(|row| row.check.is_none()).map_or(0, |row| row.version);
         let (sources, derived) = (Vec::new(), DerivedDays::default());

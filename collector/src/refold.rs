@@ -37,7 +37,7 @@ use crate::evaluate::bundle::Bundle;
 use crate::evaluate::sealed::BlocksSeen;
 use crate::job::history::{self, Whole};
 use crate::store::agents::AgentRow;
-use crate::store::blocks::{BlockLimit, StoredBlock, Through};
+use crate::store::blocks::{StoredBlock, Through};
 use crate::store::days::DayRow;
 use crate::store::{Store, StoreError};
 
@@ -150,35 +150,27 @@ async fn each_block(
         }
     })
     .await?;
-    let mut at = Through::default();
-    while !at.covers_all(through) {
-        let page = store.blocks_reaching(evidence.from.day().start(), at.clone(), BlockLimit::default()).await?;
-        if page.is_empty() {
-            return Ok(());
+    history::each_block(store, evidence.from.day().start(), Some(through), |stored| {
+        if stored.received_at > *known_at || !days_touch(&stored, &days) {
+            return;
         }
-        for stored in page {
-            at.pass(stored.id);
-            if !through.covers(stored.id) || stored.received_at > *known_at || !days_touch(&stored, &days) {
-                continue;
-            }
-            let (agent, block) = (stored.agent, history::came(stored));
-            let Ok(items) = block.items() else { continue };
-            let mut entry = Ledger::default();
-            for (_, records) in days_in(&items, block.received_at).iter().filter(|(day, _)| days.contains(day)) {
-                enter(&mut entry, &block, items.len(), *records);
-            }
-            let mut results = Vec::with_capacity(items.len());
-            for item in &items {
-                match item {
-                    Item::Sample(sample) => results.push(result(sample)),
-                    Item::Other(_) => results.extend(results_in(item).iter().map(result)),
-                }
-            }
-            results.retain(|(check, at, _)| is_evidence(*at) && checks.contains_key(check));
-            visit(agent, Told { entry, results });
+        let (agent, block) = (stored.agent, history::came(stored));
+        let Ok(items) = block.items() else { return };
+        let mut entry = Ledger::default();
+        for (_, records) in days_in(&items, block.received_at).iter().filter(|(day, _)| days.contains(day)) {
+            enter(&mut entry, &block, items.len(), *records);
         }
-    }
-    Ok(())
+        let mut results = Vec::with_capacity(items.len());
+        for item in &items {
+            match item {
+                Item::Sample(sample) => results.push(result(sample)),
+                Item::Other(_) => results.extend(results_in(item).iter().map(result)),
+            }
+        }
+        results.retain(|(check, at, _)| is_evidence(*at) && checks.contains_key(check));
+        visit(agent, Told { entry, results });
+    })
+    .await
 }
 
 fn days_touch(block: &StoredBlock, days: &RangeInclusive<UtcDay>) -> bool {

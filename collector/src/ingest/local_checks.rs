@@ -46,13 +46,14 @@ pub(super) async fn accept(
     told: &[String],
     now: UtcTime,
 ) -> Result<Vec<String>, ApplyError> {
-    for _ in 1..ATTEMPTS {
+    let mut left = ATTEMPTS;
+    loop {
+        left -= 1;
         match attempt(store, config, agent, host, told, now).await {
-            Err(ApplyError::Overtaken) => {}
+            Err(ApplyError::Overtaken) if left > 0 => {}
             done => return done,
         }
     }
-    attempt(store, config, agent, host, told, now).await
 }
 
 async fn attempt(

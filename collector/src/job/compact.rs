@@ -33,7 +33,7 @@ use super::history;
 use super::lead::Leading;
 use super::progress::Tell;
 use crate::agreement::InForce;
-use crate::derive::compact::{Compaction, Subject};
+use crate::derive::compact::{Compacted, Compaction, Subject};
 use crate::derive::period::Period;
 use crate::derive::{Came, Fold, Holds};
 use crate::store::blocks::{BlockId, Lane, StoredBlock};
@@ -242,7 +242,19 @@ fn merged(
     let fresh = fresh.collect();
     let version =
         |day: &UtcDay| before.iter().find(|row| row.day == *day && row.check.is_none()).map_or(0, |r| r.version);
-    let row = |block: crate::derive::compact::Compacted| DayRow {
+    let step = Step {
+        agent,
+        sources: Vec::new(),
+        days: days.iter().map(|day| (*day, version(day))).collect(),
+        blocks: compaction.finish()?.into_iter().map(|block| day_row(agent, block)).collect(),
+        derived: rows::days(agent, &derived, closed, holds),
+    };
+    Ok((step, fresh))
+}
+
+/// A compacted block as a row; its version is given by the step that stores it.
+pub fn day_row(agent: AgentId, block: Compacted) -> DayRow {
+    DayRow {
         agent,
         day: block.day,
         check: match block.subject {
@@ -252,15 +264,7 @@ fn merged(
         version: 0,
         records: u32::try_from(block.records).unwrap_or(u32::MAX),
         bytes: block.bytes.into(),
-    };
-    let step = Step {
-        agent,
-        sources: Vec::new(),
-        days: days.iter().map(|day| (*day, version(day))).collect(),
-        blocks: compaction.finish()?.into_iter().map(row).collect(),
-        derived: rows::days(agent, &derived, closed, holds),
-    };
-    Ok((step, fresh))
+    }
 }
 
 /// How far back the oldest block reaches before the first day that is not over; 0 when nothing waits.

@@ -213,19 +213,15 @@ impl Derive {
     async fn not_compacted(&self, wanted: &BTreeSet<DirtyHour>, fold: &mut Fold) -> Result<(), StoreError> {
         let since = wanted.iter().map(|(_, hour)| *hour).min().unwrap_or(UtcTime(i64::MAX));
         let agents: BTreeSet<AgentId> = wanted.iter().map(|(agent, _)| *agent).collect();
-        let mut at = Through::default();
-        loop {
-            let page = self.store.blocks_reaching(since, at.clone(), BlockLimit::default()).await?;
-            if page.is_empty() {
-                return Ok(());
+        history::each_block(&self.store, since, None, |block| {
+            let agent = block.agent;
+            if !agents.contains(&agent) {
+                return;
             }
-            page.iter().for_each(|block| at.pass(block.id));
-            for block in page.into_iter().filter(|block| agents.contains(&block.agent)) {
-                let agent = block.agent;
-                let samples = history::came(block).samples().unwrap_or_default();
-                let asked = samples.iter().filter(|s| wanted.contains(&(agent, s.scheduled_at.hour_start())));
-                asked.for_each(|sample| fold.sample(agent, sample));
-            }
-        }
+            let samples = history::came(block).samples().unwrap_or_default();
+            let asked = samples.iter().filter(|s| wanted.contains(&(agent, s.scheduled_at.hour_start())));
+            asked.for_each(|sample| fold.sample(agent, sample));
+        })
+        .await
     }
 }

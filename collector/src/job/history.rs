@@ -4,11 +4,11 @@
 
 use peil_proto::block::day::{self, DayBlock, DayError, Skimmed};
 use peil_proto::ids::AgentId;
-use peil_proto::time::UtcDay;
+use peil_proto::time::{UtcDay, UtcTime};
 use tracing::{error, info};
 
 use crate::derive::Came;
-use crate::store::blocks::StoredBlock;
+use crate::store::blocks::{BlockLimit, StoredBlock, Through};
 use crate::store::days::{DayRow, Still};
 use crate::store::{Store, StoreError};
 
@@ -77,6 +77,29 @@ async fn each_row<T>(
             }
         }
     }
+}
+
+/// Every block as it came that reaches `since`, in the order of the log: of those inside the cut, or of all there are.
+pub(crate) async fn each_block(
+    store: &Store,
+    since: UtcTime,
+    cut: Option<&Through>,
+    mut visit: impl FnMut(StoredBlock),
+) -> Result<(), StoreError> {
+    let mut at = Through::default();
+    while !cut.is_some_and(|cut| at.covers_all(cut)) {
+        let page = store.blocks_reaching(since, at.clone(), BlockLimit::default()).await?;
+        if page.is_empty() {
+            break;
+        }
+        for block in page {
+            at.pass(block.id);
+            if cut.is_none_or(|cut| cut.covers(block.id)) {
+                visit(block);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The day block of a row; what cannot be read is told.

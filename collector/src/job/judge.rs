@@ -235,23 +235,17 @@ impl Judge {
             let (agent, key, finding) = rows::finding(row);
             live.remember(agent, key, finding);
         }
-        let (mut at, mut blocks, mut changes) = (Through::default(), 0_usize, Changes::default());
+        let (mut blocks, mut changes) = (0_usize, Changes::default());
         history::each_day(&self.store, horizon.day(), |agent, day| {
             blocks += 1;
             live.absorb_day(agent, &day, &mut changes);
         })
         .await?;
-        while !at.covers_all(&judged) {
-            let page = self.store.blocks_reaching(horizon, at.clone(), BlockLimit::default()).await?;
-            if page.is_empty() {
-                break;
-            }
-            page.iter().for_each(|block| at.pass(block.id));
-            for block in page.iter().filter(|block| judged.covers(block.id)) {
-                blocks += 1;
-                absorb(&mut live, block, Pass::Again, &mut changes);
-            }
-        }
+        history::each_block(&self.store, horizon, Some(&judged), |block| {
+            blocks += 1;
+            absorb(&mut live, &block, Pass::Again, &mut changes);
+        })
+        .await?;
         Ok((live, judged, changes.late, blocks))
     }
 
@@ -411,19 +405,11 @@ impl Judge {
             DayBlock::Rest(ledger) => ledger.in_order().for_each(|bytes| visit(agent, &Item::Other(bytes.clone()))),
         })
         .await?;
-        let mut at = Through::default();
-        while !at.covers_all(&self.cursor) {
-            let page = self.store.blocks_reaching(since, at.clone(), BlockLimit::default()).await?;
-            if page.is_empty() {
-                break;
-            }
-            page.iter().for_each(|block| at.pass(block.id));
-            for stored in page.iter().filter(|block| self.cursor.covers(block.id)) {
-                let Ok(block) = block::decode(&stored.bytes) else { continue };
-                block.items.iter().skip(skipped(stored)).for_each(|item| visit(stored.agent, item));
-            }
-        }
-        Ok(())
+        history::each_block(&self.store, since, Some(&self.cursor), |stored| {
+            let Ok(block) = block::decode(&stored.bytes) else { return };
+            block.items.iter().skip(skipped(&stored)).for_each(|item| visit(stored.agent, item));
+        })
+        .await
     }
 }
 

@@ -19,7 +19,6 @@ use crate::contract::span::Span;
 use crate::derive::results_of;
 use crate::live;
 use crate::store::StoreError;
-use crate::store::blocks::{BlockLimit, Through};
 
 /// Samples gathered for one round, 16 bytes each; further vantages wait for the next round. One is always read, however
 /// many samples it has.
@@ -94,24 +93,17 @@ impl Judge {
             }
         }
         let since = by_agent.values().map(|span| span.from).min().unwrap_or(self.horizon);
-        let mut at = Through::default();
-        while !at.covers_all(&self.cursor) {
-            let page = self.store.blocks_reaching(since, at.clone(), BlockLimit::default()).await?;
-            if page.is_empty() {
-                break;
+        history::each_block(&self.store, since, Some(&self.cursor), |stored| {
+            let speaks = |span: &Span| stored.from < span.to && span.from <= stored.to;
+            if !by_agent.get(&stored.agent).is_some_and(speaks) {
+                return;
             }
-            page.iter().for_each(|block| at.pass(block.id));
-            for stored in page.iter().filter(|block| self.cursor.covers(block.id)) {
-                let speaks = |span: &Span| stored.from < span.to && span.from <= stored.to;
-                if !by_agent.get(&stored.agent).is_some_and(speaks) {
-                    continue;
-                }
-                let Ok(block) = block::decode(&stored.bytes) else { continue };
-                for (check, at, state) in block.items.iter().skip(skipped(stored)).flat_map(live::states) {
-                    take(stored.agent, check, at, state);
-                }
+            let Ok(block) = block::decode(&stored.bytes) else { return };
+            for (check, at, state) in block.items.iter().skip(skipped(&stored)).flat_map(live::states) {
+                take(stored.agent, check, at, state);
             }
-        }
+        })
+        .await?;
         Ok(found)
     }
 
