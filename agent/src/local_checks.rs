@@ -8,7 +8,9 @@
 //! A file with mistakes is told, with file, line and reason, to the log and to the collector; its last good checks stay
 //! (`local_checks.json` in the state directory). A file that is gone takes its checks along.
 //!
-//! Limits: [`CHECKS_MAX`] checks in all and [`FILES_MAX`] files, in order of name; what is beyond is left out and told.
+//! Limits: [`CHECKS_MAX`] checks in all of [`CHECK_BYTES_MAX`] bytes, [`FILES_MAX`] files in order of name; what is beyond
+//! is left out and told. Of what is wrong the first [`PROBLEMS_MAX`] are told the collector, all of it the log: a greeting
+//! must fit in one message, whatever stands in the files.
 //! Read when a connection is made; while one is open the directory is looked at every [`LOOK_EVERY`], and one that has
 //! changed makes a new connection.
 
@@ -17,11 +19,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use peil_proto::plan::CheckDef;
-use peil_proto::settings::{Document, Mistakes, read_file};
+use peil_proto::plan::local::{CHECK_BYTES_MAX, CHECKS_MAX, PROBLEM_CHARS_MAX, PROBLEMS_MAX};
+use peil_proto::settings::{Document, Mistakes, Refused, read_file};
 use tracing::warn;
 
-/// Checks a host may have of its own.
-pub const CHECKS_MAX: usize = 100;
 /// Files that are read.
 pub const FILES_MAX: usize = 100;
 /// How often the directory is looked at.
@@ -55,15 +56,21 @@ impl LocalChecks {
     pub fn read(&self) -> Told {
         let mut kept = self.kept();
         let (mut good, mut told, mut names) = (BTreeMap::new(), Told::default(), BTreeSet::new());
+        let mut broken = Vec::new();
         for path in self.files(&mut told.problems) {
             let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let checks = match read_one(&path, &mut names) {
-                Ok(checks) => checks,
+            match read_one(&path, &mut names) {
+                Ok(checks) => drop(good.insert(file, checks)),
                 Err(mistakes) => {
                     told.problems.extend(mistakes);
-                    kept.remove(&file).unwrap_or_default()
+                    broken.push(file);
                 }
-            };
+            }
+        }
+        // Last good checks stay, but for a name that stands in a good file by now.
+        for file in broken {
+            let mut checks = kept.remove(&file).unwrap_or_default();
+            checks.retain(|check| name_of(check).is_none_or(|name| names.insert(name)));
             good.insert(file, checks);
         }
         told.checks = good.values().flatten().cloned().collect();
@@ -79,6 +86,10 @@ impl LocalChecks {
             warn!(problem, "a check of this host's own is not as it should be");
         }
         self.keep(&good);
+        told.problems.truncate(PROBLEMS_MAX);
+        for problem in &mut told.problems {
+            *problem = problem.chars().take(PROBLEM_CHARS_MAX).collect();
+        }
         told
     }
 
@@ -147,7 +158,7 @@ impl LocalChecks {
 /// The checks of a file, or all its mistakes. A name counts once over all files.
 fn read_one(path: &Path, names: &mut BTreeSet<String>) -> Result<Vec<String>, Vec<String>> {
     let sentences =
-        |refused: peil_proto::settings::Refused| refused.to_string().lines().map(str::to_owned).collect::<Vec<_>>();
+        |refused: Refused| refused.mistakes.iter().map(|m| format!("{}: {m}", refused.file)).collect::<Vec<_>>();
     let text = read_file(path).map_err(sentences)?;
     let mistakes = Mistakes::new(path.display().to_string());
     let mut root = Document::toml(&text, &mistakes).fields(&mistakes);
@@ -164,10 +175,24 @@ fn read_one(path: &Path, names: &mut BTreeSet<String>) -> Result<Vec<String>, Ve
     }
     root.finish();
     mistakes.into_result(()).map_err(sentences)?;
-    names.extend(own);
     let tables = text.parse::<toml::Table>().unwrap_or_default();
     let tables = tables.get("check").and_then(toml::Value::as_array).cloned().unwrap_or_default();
-    Ok(tables.iter().filter_map(|table| serde_json::to_string(table).ok()).collect())
+    let checks: Vec<_> = tables.iter().filter_map(|table| serde_json::to_string(table).ok()).collect();
+    match checks.iter().find(|check| check.len() > CHECK_BYTES_MAX) {
+        Some(large) => {
+            let (file, name) = (path.display(), name_of(large).unwrap_or_default());
+            Err(vec![format!("{file}: the check {name:?} has {} bytes; {CHECK_BYTES_MAX} is the most", large.len())])
+        }
+        None => {
+            names.extend(own);
+            Ok(checks)
+        }
+    }
+}
+
+fn name_of(check: &str) -> Option<String> {
+    let table: serde_json::Value = serde_json::from_str(check).ok()?;
+    table.get("name")?.as_str().map(str::to_owned)
 }
 
 #[cfg(test)]
@@ -225,6 +250,24 @@ mod tests {
         }
         std::fs::remove_file(host.local.directory.join("disk.toml")).expect("removed");
         assert_eq!(host.local.read().checks.len(), 1, "a file that is gone takes its checks along");
+    }
+
+    #[test]
+    fn last_good_checks_give_way_to_the_same_name_in_a_good_file_and_nothing_told_outgrows_a_greeting() {
+        let host = Host::new();
+        host.write("a.toml", GOOD);
+        assert_eq!(host.local.read().checks.len(), 1);
+        host.write("a.toml", &"[[check]]\nname = 'disk'\nmuont = '/'\n".repeat(200));
+        host.write("b.toml", GOOD);
+        let long = format!("[[check]]\nname = 'long'\nkind = 'file'\npath = '/{}'\n", "x".repeat(CHECK_BYTES_MAX));
+        host.write("c.toml", &long);
+        let told = host.local.read();
+        assert_eq!(told.checks.len(), 1, "{:?}", told.checks);
+        assert_eq!(told.problems.len(), PROBLEMS_MAX);
+        assert!(told.problems.iter().all(|problem| problem.contains("a.toml") && problem.len() <= 2_000));
+        std::fs::remove_file(host.local.directory.join("a.toml")).expect("removed");
+        let told = host.local.read();
+        assert_eq!((told.checks.len(), told.problems.len()), (1, 1), "{:?}", told.problems);
     }
 
     #[test]

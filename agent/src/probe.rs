@@ -64,6 +64,7 @@ use certificate::{TlsConfigs, TlsFacts};
 use dial::Deadline;
 use host::Host;
 use secret::Secrets;
+use trace::Safe;
 
 /// A kind of check as people meet it. The rest of a kind is its file.
 pub struct Kind {
@@ -319,8 +320,7 @@ pub struct Fact {
 impl Fact {
     /// What a peer sent may hold anything: what would move a terminal's cursor is written out.
     fn new(name: impl Into<String>, value: impl std::fmt::Display) -> Self {
-        let escaped = |c: char| if c.is_control() { c.escape_default().collect() } else { vec![c] };
-        Self { name: name.into(), value: value.to_string().chars().flat_map(escaped).collect() }
+        Self { name: name.into(), value: Safe(&value.to_string()).to_string() }
     }
 }
 

@@ -3,9 +3,9 @@
 //! Probing knows nothing of this. While the collector is away the spool grows; when it is back the
 //! session goes on after the collector's own mark, so nothing is lost and nothing doubled. Waits between
 //! attempts have full jitter; the collector's `retry_after` wins over ours. At two thirds of its life the
-//! certificate is renewed over the open connection; the next connection uses the new one. It is also renewed when the
-//! collector asks for it, because it replaces its authority; then the connection is made anew at once, which shows the
-//! collector that this host has moved.
+//! certificate is renewed over the open connection, and when the collector asks for it, because it replaces its authority.
+//! Then the connection is made anew with the new one: the collector sees that this host has moved, and no connection
+//! outlives the certificate it was made with, for that one cannot be renewed any more.
 
 pub mod backoff;
 pub mod connect;
@@ -93,16 +93,17 @@ impl Link {
             }
             let started = Instant::now();
             let mut wait = Duration::ZERO;
-            match self.attempt(&stop).await {
+            let ended = self.attempt(&stop).await;
+            if started.elapsed() >= HEALTHY_AFTER {
+                backoff.reset();
+                told.clear();
+            }
+            match ended {
                 Ok(Ended::Stopped) => break,
                 Ok(Ended::Again) => continue,
                 Err(error) => {
                     if let Some(SessionError::RetryAfter { after, .. }) = error.downcast_ref() {
                         wait = *after;
-                    }
-                    if started.elapsed() >= HEALTHY_AFTER {
-                        backoff.reset();
-                        told.clear();
                     }
                     // A collector that is away for a day is told once, not once a minute.
                     let cause = Chain(error.as_ref()).to_string();
@@ -143,8 +144,8 @@ impl Link {
         }
     }
 
-    /// Renews the certificate when it is time, over the open connection, for as long as that lives; ends when it was
-    /// renewed because the collector asked for it.
+    /// Renews the certificate when it is time or the collector asks for it, over the open connection; ends when that is
+    /// done.
     async fn keep_renewed(&mut self, channel: Channel, mut wish: watch::Receiver<Option<Millis>>) {
         loop {
             let left = self.identity.renew_at().since(self.clock.now());
@@ -164,9 +165,7 @@ impl Link {
                 Ok(renewed) => {
                     info!(not_after = %renewed.not_after(), asked, "certificate renewed");
                     self.identity = renewed;
-                    if asked {
-                        return;
-                    }
+                    return;
                 }
                 Err(cause) => {
                     warn!(cause = %Chain(cause.as_ref()), days_left = self.identity.days_left(self.clock.now()), "certificate not renewed; trying again in ten minutes");

@@ -107,9 +107,15 @@ pub async fn begin(
     let named = open(store, directory, now).await?.named();
     anyhow::ensure!(named.next.is_none(), "agents are being moved already; `ca show` tells how far they are");
     let waiting = directory.join("next");
-    let next = match std::fs::read_to_string(&waiting) {
-        Ok(hex) => hex.trim().to_owned(),
-        Err(_) => {
+    let left = match std::fs::read_to_string(&waiting) {
+        Ok(hex) => Some(hex.trim().to_owned()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", waiting.display())),
+    };
+    // One that stayed when an earlier rotation ended is not the next one.
+    let next = match left.filter(|hex| *hex != named.in_force.to_string()) {
+        Some(hex) => hex,
+        None => {
             let day: String = now.to_string().chars().take(10).collect();
             let (_, made) = authorities::make_another(directory, &format!("{AUTHORITY} {day}"), now)?;
             let hex = made.fingerprint().to_string();

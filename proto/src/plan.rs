@@ -25,6 +25,7 @@ mod heartbeat;
 mod http;
 mod icmp;
 mod listen;
+pub mod local;
 mod memory;
 mod mount;
 mod mysql;

@@ -65,6 +65,8 @@ pub fn enrol_client_config(pin: CaFingerprint, clock: &WallClock) -> Result<Clie
 
 /// Would a collector with this authority accept the certificate? Asked before it replaces a good one.
 pub(super) fn check_issued(identity: &Identity, now: UtcTime) -> Result<(), Error> {
+    // One that cannot be read would end every later attempt to connect.
+    these(identity.authorities.all())?;
     let roots = these([&identity.authorities.issuer])?;
     let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider())
         .build()

@@ -8,6 +8,8 @@ use std::collections::HashMap;
 
 use peil_proto::plan::Pattern;
 
+use super::trace::Safe;
+
 /// Bytes of one line. A longer one ends the dialogue.
 pub const LINE_BYTES_MAX: usize = 8 << 10;
 /// Bytes read within one step. Then the expected line is taken not to come.
@@ -124,8 +126,8 @@ fn groups_of(wanted: &Pattern, line: &[u8]) -> Option<HashMap<String, Vec<u8>>> 
 
 /// A line of a stranger as it can be shown.
 pub(crate) fn for_people(line: &[u8]) -> String {
-    let text = String::from_utf8_lossy(line);
-    text.chars().take(200).flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
+    let text: String = String::from_utf8_lossy(line).chars().take(200).collect();
+    Safe(&text).to_string()
 }
 
 #[cfg(test)]

@@ -351,7 +351,7 @@ impl fmt::Display for Ms {
 }
 
 /// Text from outside, with control characters escaped.
-struct Safe<'a>(&'a str);
+pub(crate) struct Safe<'a>(pub(crate) &'a str);
 
 impl fmt::Display for Safe<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -7,6 +7,7 @@ use peil_proto::block::{self, Block, Item};
 use peil_proto::convert;
 use peil_proto::ids::{AgentId, Epoch, Seq};
 use peil_proto::labels::Labels;
+use peil_proto::plan::local::{PROBLEM_CHARS_MAX, PROBLEMS_MAX};
 use peil_proto::record::Record;
 use peil_proto::time::UtcTime;
 use peil_proto::token::CaFingerprint;
@@ -44,8 +45,6 @@ const FUTURE_MAX: Millis = Millis::DAY;
 /// Time of this collector that a renewal with its new connection may take: agents asked together spread over so much
 /// for each that is here.
 const RENEWAL_MS: u32 = 10;
-/// Mistakes in a host's own files that are shown.
-const PROBLEMS_MAX: usize = 20;
 /// Authorities an agent is heard to trust; the rest of a longer list is passed over.
 const AUTHORITIES_MAX: usize = 8;
 
@@ -185,18 +184,25 @@ impl Talk<'_> {
     /// Checks of the host's own. They come back in the plan once they are in force, within seconds.
     async fn local_checks(&self, hello: &Hello, plans: &Receiver<Arc<Plans>>) {
         let known = plans.borrow().local_to(self.agent).count();
-        let mut problems = hello.local_problems.iter().take(PROBLEMS_MAX).cloned().collect::<Vec<_>>();
+        let mut problems = hello.local_problems.clone();
         if known > 0 || !hello.local_checks.is_empty() {
             let service = self.service;
-            let rows = service.store.agents().await.unwrap_or_default();
-            let name = rows.into_iter().find(|row| row.agent == self.agent).map(|row| row.hostname).unwrap_or_default();
-            let (config, now) = (&service.config, service.clock.now());
-            match accept(&service.store, config, self.agent, &name, &hello.local_checks, now).await {
+            let (store, config, now) = (&service.store, &service.config, service.clock.now());
+            let taken_up = async {
+                // Under the name it was enrolled with, whatever it calls itself today.
+                let host = store.hostname(self.agent).await?;
+                accept(store, config, self.agent, &host, &hello.local_checks, now).await
+            };
+            match taken_up.await {
                 Ok(refused) => problems.extend(refused),
                 Err(error) => {
                     problems.push(format!("the host's own checks are not taken up: {}", crate::chain(&error)));
                 }
             }
+        }
+        problems.truncate(PROBLEMS_MAX);
+        for problem in &mut problems {
+            *problem = problem.chars().filter(|c| !c.is_control()).take(PROBLEM_CHARS_MAX).collect();
         }
         if !problems.is_empty() {
             warn!(agent = %self.agent, host = hello.hostname, ?problems, "checks of this host's own are not as they should be");

@@ -64,7 +64,11 @@ impl Keep {
             let upkeep = self.activate().await.err().map(|cause| crate::chain(&cause));
             let trust = match upkeep {
                 Some(trouble) => Err(trouble),
-                None => self.follow_authorities().await.and_then(|()| self.renew_certificate()),
+                // The server's certificate is kept fresh also while files of the next authority are missing.
+                None => {
+                    let followed = self.follow_authorities().await;
+                    followed.and(self.renew_certificate())
+                }
             };
             let trouble = trust.err().unwrap_or_default();
             if !trouble.is_empty() && trouble != told {
@@ -119,14 +123,17 @@ impl Keep {
         let current = Arc::clone(&self.authorities.borrow());
         if current.named() != named || current.lacks().is_some() {
             let found = Authorities::open(&self.pki, named, self.clock.now()).map_err(|cause| crate::chain(&cause))?;
-            if let Some(next) = found.lacks() {
+            let lacks = found.lacks();
+            if current.named() != named || lacks.is_none() {
+                info!(in_force = %named.in_force, next = named.next.map(|next| next.to_string()), "took up other authorities");
+                self.authorities.send_replace(Arc::new(found));
+            }
+            if let Some(next) = lacks {
                 return Err(format!(
                     "agents are being moved to the authority {next}, and {} does not hold it: copy its two files from the collector where `ca rotate` was run",
                     self.pki.display()
                 ));
             }
-            info!(in_force = %named.in_force, next = named.next.map(|next| next.to_string()), "took up other authorities");
-            self.authorities.send_replace(Arc::new(found));
         }
         Ok(())
     }

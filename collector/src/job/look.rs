@@ -47,8 +47,8 @@ impl Look {
     /// # Errors
     /// When the store cannot be read.
     pub async fn activate(&self) -> Result<(), StoreError> {
-        let survey = self.store.survey(self.clock.clone()).await;
-        self.publish.send_replace(survey.as_ref().ok().map(|survey| Arc::new(survey.clone())));
+        let survey = self.store.survey(self.clock.clone()).await.map(Arc::new);
+        self.publish.send_replace(survey.as_ref().ok().cloned());
         survey.map(drop)
     }
 }

@@ -221,6 +221,19 @@ impl Store {
         .await
     }
 
+    /// The name an agent was enrolled with.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownAgent`], [`StoreError::Read`].
+    pub async fn hostname(&self, agent: AgentId) -> Result<String, StoreError> {
+        self.read_for_agent("read the name of a host", move |db| {
+            let mut ask = db.prepare_cached("SELECT hostname FROM agent WHERE agent = ?1")?;
+            let found = ask.query_row([agent.0], |row| row.get(0)).optional()?;
+            found.ok_or_else(|| StoreError::UnknownAgent(agent).into())
+        })
+        .await
+    }
+
     /// Enrolled and not revoked.
     ///
     /// # Errors

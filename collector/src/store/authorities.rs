@@ -79,7 +79,8 @@ impl Store {
         let by = by.to_owned();
         self.write("retire the authority", move |db| {
             let (old, next) = (named.in_force.to_string(), named.next.map(|next| next.to_string()));
-            let Some(next) = next.filter(|next| fact(db, NEXT).is_ok_and(|found| found.as_ref() == Some(next))) else {
+            let found = fact(db, NEXT)?;
+            let Some(next) = next.filter(|next| found.as_ref() == Some(next)) else {
                 return Err(StoreError::Overtaken.into());
             };
             if fact(db, IN_FORCE)?.as_ref() != Some(&old) || !unmoved(db, &next)?.is_subset(&cut_off) {

@@ -13,7 +13,7 @@ use super::blocks::{self, BlockId, Lane, Through};
 use super::db::{self, Connection, Engine};
 use super::error::Fault;
 use super::leases::{CollectorRow, LeaseRow};
-use super::{Place, Store, StoreError, bi, cells, leases, migrate, postgres, sqlite};
+use super::{Place, Store, StoreError, bi, cells, leases, migrate, postgres, reserve, sqlite};
 
 /// What was found.
 #[derive(Debug, Clone)]
@@ -104,9 +104,7 @@ fn look(db: &Connection, place: &Place, clock: &WallClock) -> Result<Survey, Fau
     let size = |path: std::path::PathBuf| std::fs::metadata(path).map_or(0, |file| file.len());
     let (bytes, wal_bytes, free_bytes) = match place {
         Place::Directory(dir) => {
-            let disk = rustix::fs::statvfs(dir).ok();
-            let free = disk.map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize));
-            (size(sqlite::database_file(dir)), Some(size(sqlite::wal_file(dir))), free)
+            (size(sqlite::database_file(dir)), Some(size(sqlite::wal_file(dir))), reserve::room(dir))
         }
         Place::Server(_) => {
             let ask = "SELECT pg_database_size(current_database())";

@@ -62,6 +62,7 @@ const MAGIC: &[u8; 4] = b"PDAY";
 const VERSION: u8 = 1;
 const ONE_CHECK: u8 = 1;
 const THE_REST: u8 = 2;
+const AFTER_THE_LAST: DayError = DayError::Malformed("bytes after the last column");
 
 /// A decoded day block.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -251,10 +252,11 @@ pub fn skim(bytes: &[u8]) -> Result<Skimmed, DayError> {
             let ticks = at.into_iter().zip(places).map(|(at, place)| (at, outcomes[place].0));
             Ok(Skimmed::Check(check, ticks.collect()))
         }
-        _ => match decode(bytes)? {
-            DayBlock::Check(_) => Err(DayError::Kind(kind)),
-            DayBlock::Rest(ledger) => Ok(Skimmed::Rest(ledger)),
-        },
+        THE_REST => {
+            let ledger = Ledger::read(day, &mut input)?;
+            if input.0.is_empty() { Ok(Skimmed::Rest(ledger)) } else { Err(AFTER_THE_LAST) }
+        }
+        unknown => Err(DayError::Kind(unknown)),
     }
 }
 
@@ -269,7 +271,7 @@ pub fn decode(bytes: &[u8]) -> Result<DayBlock, DayError> {
         THE_REST => DayBlock::Rest(Ledger::read(day, &mut input)?),
         unknown => return Err(DayError::Kind(unknown)),
     };
-    if input.0.is_empty() { Ok(block) } else { Err(DayError::Malformed("bytes after the last column")) }
+    if input.0.is_empty() { Ok(block) } else { Err(AFTER_THE_LAST) }
 }
 
 /// Its kind, its day and what follows, once the checksum fits.
